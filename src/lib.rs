@@ -1,0 +1,23 @@
+//! Slapback: a Pusher-protocol WebSocket edge server, a drop-in replacement for the Laravel
+//! Reverb container. One binary, one shard per CPU.
+//!
+//! # Layout
+//!   all speak of, and what the operator says.
+//!
+//! Imports point downwards in this list, never back. `proto` and `shard` name no socket, clock,
+//! thread or runtime.
+
+pub mod app;
+pub mod broadcast;
+pub mod hex;
+pub mod log;
+pub mod metrics;
+
+/// Exit code: asked to stop.
+pub const EXIT_STOPPED: i32 = 0;
+/// Exit code: the address cannot be bound.
+pub const EXIT_CANNOT_BIND: i32 = 1;
+/// Exit code: the configuration is wrong.
+pub const EXIT_CONFIGURATION: i32 = 2;
+/// Exit code: an internal failure.
+pub const EXIT_INTERNAL: i32 = 70;
