@@ -2,6 +2,7 @@
 //! Reverb container. One binary, one shard per CPU.
 //!
 //! # Layout
+//! - [`proto`]: one connection: HTTP, WebSocket, the Pusher protocol.
 //!   all speak of, and what the operator says.
 //!
 //! Imports point downwards in this list, never back. `proto` and `shard` name no socket, clock,
@@ -12,6 +13,7 @@ pub mod broadcast;
 pub mod hex;
 pub mod log;
 pub mod metrics;
+pub mod proto;
 
 /// Exit code: asked to stop.
 pub const EXIT_STOPPED: i32 = 0;
