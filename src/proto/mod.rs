@@ -3,9 +3,17 @@
 //! Nothing in this folder names a socket, a thread, a clock or a runtime, so every rule of the
 //! protocol is tested by plain calls.
 
+pub mod api;
+pub mod auth;
+pub mod channel;
+pub mod event;
 pub mod frame;
 pub mod handshake;
 pub mod http;
+pub mod json;
+pub mod percent;
+pub mod presence;
+pub mod trace;
 
 use std::time::Instant;
 
