@@ -13,6 +13,7 @@ pub mod http;
 pub mod json;
 pub mod percent;
 pub mod presence;
+pub mod session;
 pub mod trace;
 
 use std::time::Instant;
