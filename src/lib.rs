@@ -14,6 +14,7 @@ pub mod hex;
 pub mod log;
 pub mod metrics;
 pub mod proto;
+pub mod ring;
 
 /// Exit code: asked to stop.
 pub const EXIT_STOPPED: i32 = 0;
