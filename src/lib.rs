@@ -2,6 +2,7 @@
 //! Reverb container. One binary, one shard per CPU.
 //!
 //! # Layout
+//! - [`shard`]: one shard without the kernel: sessions, index, homes, turn logs.
 //! - [`proto`]: one connection: HTTP, WebSocket, the Pusher protocol.
 //!   all speak of, and what the operator says.
 //!
@@ -15,6 +16,7 @@ pub mod log;
 pub mod metrics;
 pub mod proto;
 pub mod ring;
+pub mod shard;
 
 /// Exit code: asked to stop.
 pub const EXIT_STOPPED: i32 = 0;

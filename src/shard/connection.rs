@@ -1,0 +1,181 @@
+//! The connections of one shard, by slot. Kept by the shard; decides nothing.
+
+use std::time::Instant;
+
+use crate::app::AppIndex;
+use crate::broadcast::SocketId;
+use crate::proto::session::Protocol;
+use crate::shard::backlog::Backlog;
+use crate::shard::index::Slot;
+use crate::shard::message::SessionKey;
+
+/// One TCP connection.
+#[derive(Debug)]
+pub struct Connection<S> {
+    /// What the flusher is given for it.
+    pub socket: i32,
+    /// How far its life has come.
+    pub life: Life,
+    /// Its protocol state.
+    pub session: S,
+    /// Its app and name, from the upgrade until it leaves.
+    pub established: Option<(AppIndex, SocketId)>,
+    /// What its input waits for.
+    pub waiting: Option<Waiting>,
+    /// Input that came while it waited.
+    pub held: Vec<u8>,
+    /// What its full socket has still to be sent.
+    pub backlog: Option<Box<Backlog>>,
+    /// Its input is held until it has taken more of its backlog.
+    pub is_behind: bool,
+    /// The peer will send nothing more.
+    pub is_eof: bool,
+}
+
+/// The stages of a connection's life, in order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Life {
+    /// In use.
+    Open,
+    /// We sent a Close frame and wait for the peer's.
+    EchoAwaited {
+        /// Until when.
+        until: Instant,
+    },
+    /// FIN goes out when all is written.
+    Finishing {
+        /// Until when; then it is reset.
+        until: Instant,
+    },
+    /// FIN is out, EOF is awaited: closing over unread input would send a RST.
+    FinSent {
+        /// Until when.
+        until: Instant,
+    },
+}
+
+/// Which answer of a home a connection's input waits for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Waiting {
+    /// To a join of this presence channel.
+    Join(Box<str>),
+    /// To an API call's publish.
+    Published,
+}
+
+impl<S> Connection<S> {
+    /// Is an HTTP request of it being answered?
+    pub fn is_answering(&self) -> bool {
+        self.waiting == Some(Waiting::Published)
+    }
+
+    /// Is nothing under way on it, so that it may close at any time?
+    pub fn is_at_rest(&self) -> bool
+    where
+        S: Protocol,
+    {
+        self.life == Life::Open && self.backlog.is_none() && self.session.is_idle_http()
+    }
+}
+
+/// Connections by slot; free slots are used again, under another generation.
+#[derive(Debug)]
+pub struct Connections<S> {
+    entries: Vec<Entry<S>>,
+    free: Vec<Slot>,
+}
+
+#[derive(Debug)]
+struct Entry<S> {
+    generation: u32,
+    connection: Option<Box<Connection<S>>>,
+}
+
+impl<S> Default for Connections<S> {
+    fn default() -> Self {
+        Self {
+            entries: Vec::new(),
+            free: Vec::new(),
+        }
+    }
+}
+
+impl<S: Protocol> Connections<S> {
+    /// Takes a slot into use.
+    pub fn open(&mut self, socket: i32, now: Instant) -> (Slot, u32) {
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.entries.push(Entry {
+                generation: 0,
+                connection: None,
+            });
+            Slot(u32::try_from(self.entries.len() - 1).unwrap_or(u32::MAX))
+        });
+        let Some(entry) = self.entries.get_mut(slot.at()) else {
+            return (slot, 0);
+        };
+        entry.connection = Some(Box::new(Connection {
+            socket,
+            life: Life::Open,
+            session: S::open(now),
+            established: None,
+            waiting: None,
+            held: Vec::new(),
+            backlog: None,
+            is_behind: false,
+            is_eof: false,
+        }));
+        (slot, entry.generation)
+    }
+
+    /// Frees a slot.
+    pub fn close(&mut self, slot: Slot) -> Option<Box<Connection<S>>> {
+        let entry = self.entries.get_mut(slot.at())?;
+        let connection = entry.connection.take()?;
+        entry.generation = entry.generation.wrapping_add(1);
+        self.free.push(slot);
+        Some(connection)
+    }
+
+    /// The connection in a slot.
+    pub fn at(&mut self, slot: Slot) -> Option<&mut Connection<S>> {
+        self.entries.get_mut(slot.at())?.connection.as_deref_mut()
+    }
+
+    /// The connection a key means, unless it is gone.
+    pub fn at_key(&mut self, key: SessionKey) -> Option<&mut Connection<S>> {
+        let entry = self.entries.get_mut(key.slot.at())?;
+        if entry.generation != key.generation {
+            return None;
+        }
+        entry.connection.as_deref_mut()
+    }
+
+    /// The generation of a slot.
+    pub fn generation(&self, slot: Slot) -> u32 {
+        self.entries
+            .get(slot.at())
+            .map_or(0, |entry| entry.generation)
+    }
+
+    /// Slots in use.
+    pub fn count(&self) -> usize {
+        self.entries.len() - self.free.len()
+    }
+
+    /// All connections, those in the lowest slots first.
+    pub fn iter(&self) -> impl Iterator<Item = &Connection<S>> {
+        self.entries
+            .iter()
+            .filter_map(|entry| entry.connection.as_deref())
+    }
+
+    /// The slots in use, lowest first.
+    pub fn slots(&self) -> impl Iterator<Item = Slot> + '_ {
+        let used = self
+            .entries
+            .iter()
+            .enumerate()
+            .filter(|(_, entry)| entry.connection.is_some());
+        used.filter_map(|(at, _)| u32::try_from(at).ok().map(Slot))
+    }
+}

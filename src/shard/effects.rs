@@ -1,0 +1,400 @@
+//! Carrying out what sessions and homes ask for. Called by the shard's inputs; what is for others
+//! is queued as messages and commands, never done here.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::{CLOSE_WAIT, Command, Shard};
+use crate::app::AppIndex;
+use crate::broadcast::Broadcast;
+use crate::metrics::Counter;
+use crate::proto::Now;
+use crate::proto::channel::ChannelKind;
+use crate::proto::session::{Context, Effect, Effects, Memberships, Protocol};
+use crate::proto::{frame, trace};
+use crate::shard::connection::{Life, Waiting};
+use crate::shard::home::{Said, home_of};
+use crate::shard::index::{Index, Slot};
+use crate::shard::message::{Join, Joined, Message, SessionKey, ShardIndex};
+
+/// What one session is subscribed to.
+struct OfSession<'a> {
+    index: &'a Index,
+    app: Option<AppIndex>,
+    slot: Slot,
+}
+
+impl Memberships for OfSession<'_> {
+    fn membership(&self, channel: &str) -> Option<Option<&str>> {
+        self.index.membership(self.app?, channel, self.slot)
+    }
+}
+
+impl<S: Protocol> Shard<S> {
+    /// Calls a session; its effects stand in `self.effects`. If it panics they are thrown away
+    /// and the connection closes.
+    pub(super) fn call(
+        &mut self,
+        now: Now,
+        slot: Slot,
+        call: impl FnOnce(&mut S, &mut Context<'_>, &mut Effects) -> usize,
+    ) -> usize {
+        self.effects.clear();
+        let Some(connection) = self.connections.at(slot) else {
+            return 0;
+        };
+        let app = connection.established.map(|(app, _)| app);
+        let mut context = Context {
+            now,
+            apps: &self.apps,
+            settings: &self.settings,
+            memberships: &OfSession {
+                index: &self.index,
+                app,
+                slot,
+            },
+            scratch: &mut self.scratch,
+            random: &mut self.random,
+            pressure: self.pressure,
+        };
+        let (session, effects) = (&mut connection.session, &mut self.effects);
+        let called = catch_unwind(AssertUnwindSafe(|| call(session, &mut context, effects)));
+        called.unwrap_or_else(|_| {
+            self.metrics.add(Counter::SessionPanicked, 1);
+            effects.clear();
+            session.close(1011, "Internal error", effects);
+            // All input counts as taken, however much it was.
+            usize::MAX >> 1
+        })
+    }
+
+    /// Carries out the effects of the latest call, in order.
+    pub(super) fn execute(&mut self, now: Now, slot: Slot) {
+        let mut effects = std::mem::take(&mut self.effects);
+        let mut sent = 0;
+        for effect in effects.list.drain(..) {
+            if let Effect::Send(end) = effect {
+                let placed = self
+                    .turn
+                    .place_reply(effects.bytes.get(sent..end).unwrap_or_default());
+                self.turn.give(slot, placed);
+                sent = end;
+            } else {
+                self.carry_out(effect, now, slot);
+            }
+        }
+        self.effects = effects;
+        self.schedule(slot, now.instant);
+        self.run_loopback(now);
+    }
+
+    fn carry_out(&mut self, effect: Effect, now: Now, slot: Slot) {
+        let key = self.key(slot);
+        let Some(connection) = self.connections.at(slot) else {
+            return;
+        };
+        match effect {
+            Effect::Send(_) => {}
+            Effect::Count(counter) => self.metrics.add(counter, 1),
+            Effect::Refused(refused) => self.refused.push(refused),
+            Effect::Close => self.close(now.instant, slot),
+            Effect::Finish => self.finish(now.instant, slot),
+            Effect::Established { app, id } => {
+                connection.established = Some((app, id));
+                self.by_socket.insert(id, slot);
+            }
+            Effect::Publish { broadcast, answer } => {
+                if answer {
+                    connection.waiting = Some(Waiting::Published);
+                }
+                let home = home_of(broadcast.app, self.shards);
+                let broadcast = Arc::new(broadcast);
+                let answer_to = answer.then_some(key);
+                self.send(
+                    home,
+                    Message::Publish {
+                        broadcast,
+                        answer_to,
+                    },
+                );
+            }
+            Effect::Subscribe { channel, user_id } => {
+                if let Some((app, _)) = connection.established {
+                    self.index.join(app, &channel, slot, user_id);
+                }
+            }
+            Effect::Join { channel, member } => {
+                if let Some((app, socket)) = connection.established {
+                    connection.waiting = Some(Waiting::Join(channel.clone()));
+                    let join = Join {
+                        app,
+                        channel,
+                        session: key,
+                        socket,
+                        member,
+                    };
+                    self.send(home_of(app, self.shards), Message::Join(Box::new(join)));
+                }
+            }
+            Effect::Unsubscribe { channel } => {
+                if let Some((app, _)) = connection.established
+                    && self.index.leave(app, &channel, slot)
+                {
+                    self.tell_home_left(app, channel, key);
+                }
+            }
+        }
+    }
+
+    /// Takes messages to this shard in order, those from others and its own alike.
+    pub(super) fn run_loopback(&mut self, now: Now) {
+        if self.is_looping {
+            return;
+        }
+        self.is_looping = true;
+        while let Some(message) = self.loopback.pop_front() {
+            self.take_message(now, message);
+        }
+        self.is_looping = false;
+    }
+
+    fn take_message(&mut self, now: Now, message: Message) {
+        match message {
+            Message::Deliver(broadcast) => self.deliver(&broadcast),
+            Message::Publish { .. } | Message::Join(_) | Message::Leave { .. } => {
+                self.take_as_home(message);
+            }
+            Message::Joined(joined) => self.handle_joined(now, *joined),
+            Message::Published(key) => self.handle_published(now, key),
+        }
+    }
+
+    fn take_as_home(&mut self, message: Message) {
+        let mut said = std::mem::take(&mut self.said);
+        match message {
+            Message::Publish {
+                broadcast,
+                answer_to,
+            } => {
+                self.metrics.add(Counter::BroadcastTaken, 1);
+                self.fan_out(&broadcast);
+                if let Some(key) = answer_to {
+                    self.send(key.shard, Message::Published(key));
+                }
+            }
+            Message::Join(join) => self.homes.handle_join(*join, &mut said),
+            Message::Leave {
+                app,
+                channel,
+                session,
+            } => {
+                self.homes.handle_leave(app, &channel, session, &mut said);
+            }
+            Message::Deliver(_) | Message::Joined(_) | Message::Published(_) => {}
+        }
+        for said in said.drain(..) {
+            match said {
+                Said::Everyone(broadcast) => self.fan_out(&broadcast),
+                Said::Joined(joined) => self.send(joined.session.shard, Message::Joined(joined)),
+            }
+        }
+        self.said = said;
+    }
+
+    /// Hands an event to every shard: over each ring in the order this home took it.
+    fn fan_out(&mut self, broadcast: &Arc<Broadcast>) {
+        for shard in (0..self.shards)
+            .map(ShardIndex)
+            .filter(|&shard| shard != self.me)
+        {
+            self.outbox
+                .push((shard, Message::Deliver(Arc::clone(broadcast))));
+        }
+        for delivery in &broadcast.deliveries {
+            let body = frame::payload(&delivery.frame);
+            trace::line_with_body("Broadcasting To", &delivery.channel, body);
+        }
+        self.deliver(broadcast);
+    }
+
+    /// Gives an event to this shard's subscribers.
+    fn deliver(&mut self, broadcast: &Broadcast) {
+        let except = broadcast
+            .except
+            .and_then(|id| self.by_socket.get(&id))
+            .copied();
+        for delivery in &broadcast.deliveries {
+            let slots = self.index.slots(broadcast.app, &delivery.channel);
+            if slots.is_empty() {
+                continue;
+            }
+            let placed = self.turn.place(&delivery.frame);
+            let mut count = 0;
+            for &slot in slots.iter().filter(|&&slot| Some(slot) != except) {
+                self.turn.give(slot, placed);
+                count += 1;
+            }
+            self.metrics.add(Counter::Delivered, count);
+        }
+    }
+
+    fn handle_joined(&mut self, now: Now, joined: Joined) {
+        let key = joined.session;
+        let awaited = self.connections.at_key(key).is_some_and(|connection| {
+            connection.waiting.as_ref() == Some(&Waiting::Join(joined.channel.clone()))
+        });
+        // The session died or gave up meanwhile; its leave follows the join over the same ring.
+        if !awaited {
+            self.metrics.add(Counter::StaleAnswer, 1);
+            return;
+        }
+        self.index
+            .join(joined.app, &joined.channel, key.slot, joined.user_id);
+        let placed = self.turn.place_reply(&joined.frame);
+        self.turn.give(key.slot, placed);
+        self.resume(now, key);
+    }
+
+    fn handle_published(&mut self, now: Now, key: SessionKey) {
+        let awaited = self
+            .connections
+            .at_key(key)
+            .is_some_and(|known| known.is_answering());
+        if !awaited {
+            self.metrics.add(Counter::StaleAnswer, 1);
+            return;
+        }
+        self.call(now, key.slot, |session, context, effects| {
+            session.handle_published(context, effects);
+            0
+        });
+        self.execute(now, key.slot);
+        self.resume(now, key);
+    }
+
+    /// Takes up the input that waited for an answer.
+    pub(super) fn resume(&mut self, now: Now, key: SessionKey) {
+        let Some(connection) = self.connections.at_key(key) else {
+            return;
+        };
+        connection.waiting = None;
+        let mut held = std::mem::take(&mut connection.held);
+        let is_eof = connection.is_eof;
+        let reading = self.handle_bytes(now, key, &mut held);
+        if reading == super::Reading::On {
+            self.commands.push(Command::Resume(key.slot));
+            if is_eof {
+                self.handle_eof(now, key);
+            }
+        }
+    }
+
+    pub(super) fn send(&mut self, to: ShardIndex, message: Message) {
+        if to == self.me {
+            self.loopback.push_back(message);
+        } else {
+            self.outbox.push((to, message));
+        }
+    }
+
+    pub(super) fn key(&self, slot: Slot) -> SessionKey {
+        SessionKey {
+            shard: self.me,
+            slot,
+            generation: self.connections.generation(slot),
+        }
+    }
+
+    fn tell_home_left(&mut self, app: AppIndex, channel: Box<str>, session: SessionKey) {
+        if !ChannelKind::of(&channel).is_presence() {
+            return;
+        }
+        let home = home_of(app, self.shards);
+        let leave = Message::Leave {
+            app,
+            channel,
+            session,
+        };
+        // Behind a connection that broke no call comes that would run the loopback.
+        if home == self.me && self.loopback.is_empty() && !self.is_looping {
+            self.take_as_home(leave);
+        } else {
+            self.send(home, leave);
+        }
+    }
+
+    /// Our Close frame stands in the turn log: the session leaves, and the peer's is awaited.
+    fn close(&mut self, now: Instant, slot: Slot) {
+        self.depart(slot);
+        if let Some(connection) = self.connections.at(slot) {
+            connection.life = Life::EchoAwaited {
+                until: now + CLOSE_WAIT,
+            };
+        }
+    }
+
+    /// Nothing more will be given to this socket: FIN once all is written.
+    pub(super) fn finish(&mut self, now: Instant, slot: Slot) {
+        self.depart(slot);
+        let wait = self.limits.wait;
+        let Some(connection) = self.connections.at(slot) else {
+            return;
+        };
+        // A slow reader of an HTTP answer gets as long as any other backlog.
+        let until = match connection.life {
+            Life::EchoAwaited { until } => until.max(now),
+            Life::Open => now + wait.max(CLOSE_WAIT),
+            Life::Finishing { .. } | Life::FinSent { .. } => now,
+        };
+        connection.life = Life::Finishing { until };
+        self.fin_if_written(now, slot);
+        self.schedule(slot, now);
+    }
+
+    /// Takes a session off every channel it is on or about to be on, and out of its app.
+    pub(super) fn depart(&mut self, slot: Slot) {
+        let key = self.key(slot);
+        while let Some((app, channel)) = self.index.leave_any(slot) {
+            self.tell_home_left(app, channel, key);
+        }
+        let Some(connection) = self.connections.at(slot) else {
+            return;
+        };
+        let waiting = connection.waiting.take();
+        if waiting.is_some() {
+            // The peer's Close may stand behind what it said while it waited.
+            self.late.push(key);
+        }
+        let Some((app, id)) = connection.established.take() else {
+            return;
+        };
+        trace::line("Connection Closed", &id);
+        self.by_socket.remove(&id);
+        if let Some(app) = self.apps.get(app) {
+            app.release();
+        }
+        if let Some(Waiting::Join(channel)) = waiting {
+            self.tell_home_left(app, channel, key);
+        }
+    }
+
+    /// The connection is broken: it leaves, and its slot is free.
+    pub(super) fn lose(&mut self, slot: Slot) {
+        self.depart(slot);
+        self.free(slot, Command::Close(slot));
+    }
+
+    /// Frees a slot. It is off every list before the edge closes its socket.
+    pub(super) fn free(&mut self, slot: Slot, how: Command) {
+        self.turn.close(slot);
+        self.wheel.cancel(slot);
+        self.index.release(slot);
+        if let Some(connection) = self.connections.close(slot) {
+            self.backlog_bytes -= connection
+                .backlog
+                .map_or(0, |backlog| backlog.unsent().len());
+            self.commands.push(how);
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! What shards say to one another, over the rings. Plain values: carried by the edge or the
+//! simulation, acted on by the shard alone.
+
+use std::sync::Arc;
+
+use crate::app::AppIndex;
+use crate::broadcast::{Broadcast, SocketId};
+use crate::proto::presence::Member;
+use crate::ring::Weigh;
+use crate::shard::index::Slot;
+
+/// A shard's number in its fleet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ShardIndex(pub u16);
+
+/// One session in the whole fleet. A slot that is used again has another generation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct SessionKey {
+    /// The shard that holds it.
+    pub shard: ShardIndex,
+    /// Its slot there.
+    pub slot: Slot,
+    /// How often that slot had been used before.
+    pub generation: u32,
+}
+
+/// One ring entry.
+#[derive(Debug)]
+pub enum Message {
+    /// To a home: give this event its place in the app's order.
+    Publish {
+        /// The event.
+        broadcast: Arc<Broadcast>,
+        /// The API call that waits for [`Message::Published`].
+        answer_to: Option<SessionKey>,
+    },
+    /// From a home: the event is in order, answer 200.
+    Published(SessionKey),
+    /// From a home, to every shard: hand this to the subscribers.
+    Deliver(Arc<Broadcast>),
+    /// To a home: a session wants to be on a presence channel.
+    Join(Box<Join>),
+    /// From a home: it is; everything the home says from here on reaches it.
+    Joined(Box<Joined>),
+    /// To a home: a session has left a presence channel, or died while it was joining.
+    Leave {
+        /// The app of the channel.
+        app: AppIndex,
+        /// The channel's name.
+        channel: Box<str>,
+        /// Who left.
+        session: SessionKey,
+    },
+}
+
+/// A request to join a presence channel.
+#[derive(Debug)]
+pub struct Join {
+    /// The app of the channel.
+    pub app: AppIndex,
+    /// The channel's name.
+    pub channel: Box<str>,
+    /// Who asks.
+    pub session: SessionKey,
+    /// Its public name: it does not hear its own `member_added`.
+    pub socket: SocketId,
+    /// Who it says it is.
+    pub member: Member,
+}
+
+/// A home's answer to [`Join`].
+#[derive(Debug)]
+pub struct Joined {
+    /// The app of the channel.
+    pub app: AppIndex,
+    /// The channel's name.
+    pub channel: Box<str>,
+    /// Who asked.
+    pub session: SessionKey,
+    /// Raw `user_id`, for its whispers.
+    pub user_id: Option<Box<str>>,
+    /// The whole `subscription_succeeded` frame.
+    pub frame: Box<[u8]>,
+}
+
+impl Weigh for Message {
+    fn weight(&self) -> usize {
+        match self {
+            Self::Publish { broadcast, .. } | Self::Deliver(broadcast) => broadcast.weight(),
+            Self::Join(join) => join.channel.len() + join.member.data.len() + 4 * ENTRY_BYTES,
+            Self::Joined(joined) => joined.channel.len() + joined.frame.len() + 2 * ENTRY_BYTES,
+            Self::Leave { channel, .. } => channel.len() + ENTRY_BYTES,
+            Self::Published(_) => ENTRY_BYTES,
+        }
+    }
+}
+
+/// About what an entry takes beside its texts.
+const ENTRY_BYTES: usize = 64;
