@@ -2,8 +2,10 @@
 //! Reverb container. One binary, one shard per CPU.
 //!
 //! # Layout
+//! - [`cli`]: the command line.
 //! - [`shard`]: one shard without the kernel: sessions, index, homes, turn logs.
 //! - [`proto`]: one connection: HTTP, WebSocket, the Pusher protocol.
+//! - [`app`], [`broadcast`], [`config`], [`env`](mod@env), [`hex`], [`log`], [`metrics`]: what they
 //!   all speak of, and what the operator says.
 //!
 //! Imports point downwards in this list, never back. `proto` and `shard` name no socket, clock,
@@ -11,6 +13,9 @@
 
 pub mod app;
 pub mod broadcast;
+pub mod cli;
+pub mod config;
+pub mod env;
 pub mod hex;
 pub mod log;
 pub mod metrics;

@@ -1,0 +1,278 @@
+//! The command line: `start`, `check`, `health`, and Reverb's own `reverb:start`.
+//!
+//! Called by `main`. Reads flags and runs the commands that need no fleet; never starts one.
+
+use std::ffi::OsString;
+use std::io::{self, Read as _, Write as _};
+use std::net::{TcpStream, ToSocketAddrs as _};
+use std::time::{Duration, Instant};
+
+use clap::Parser;
+use rustix::process::{Resource, getrlimit};
+
+use crate::config::{Address, Config, Flags, host_in_url};
+
+/// What the operator asked for.
+#[derive(Debug, Clone, PartialEq, Eq, clap::Subcommand)]
+pub enum Command {
+    /// Serve until told to stop [also spelt: reverb:start].
+    Start(Flags),
+    /// Read the configuration, print it with secrets masked, and leave: 0 if it can be served.
+    Check(Flags),
+    /// Ask the running server for `/up` and leave: 0 if it answers 200.
+    Health(Flags),
+}
+
+#[derive(clap::Parser)]
+#[command(name = "slapback", version, about, disable_help_subcommand = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Reads the command line, program name first.
+///
+/// The error is also how `--help` and `--version` come: its `exit()` prints and leaves with 0 for
+/// these and 2 for bad usage.
+pub fn parse(args: impl Iterator<Item = OsString>) -> Result<Command, clap::Error> {
+    Cli::try_parse_from(translated(args.collect())).map(|cli| cli.command)
+}
+
+/// Makes `… artisan reverb:start …` a `start`, without artisan's own flags.
+fn translated(mut args: Vec<OsString>) -> Vec<OsString> {
+    let Some(position) = args.iter().position(|word| word == "reverb:start") else {
+        return args;
+    };
+    let flags = args.split_off(position).into_iter().skip(1);
+    args.truncate(1);
+    args.push("start".into());
+    args.extend(flags.filter(|flag| !is_artisans(&flag.to_string_lossy())));
+    args
+}
+
+fn is_artisans(flag: &str) -> bool {
+    ARTISANS_FLAGS.contains(&flag) || flag.starts_with("--env=")
+}
+
+/// What `slapback check` prints: the file limit, the caller's words on the driver that would be
+/// taken, and the configuration.
+pub fn check_report(config: &Config, driver_report: &str) -> String {
+    let limit = getrlimit(Resource::Nofile);
+    let word = |limit: Option<u64>| limit.map_or("unlimited".to_owned(), |most| most.to_string());
+    let (soft, hard) = (word(limit.current), word(limit.maximum));
+    format!(
+        "open files           {soft}, can be raised to {hard}\n\
+         driver at hand       {driver_report}\n\
+         {config}"
+    )
+}
+
+/// Asks a running server for `/up`: the line to print, `Ok` for exit 0 and `Err` for exit 1.
+pub fn health(address: &Address) -> Result<String, String> {
+    let host = match address.host.as_str() {
+        "0.0.0.0" => "127.0.0.1",
+        "::" => "::1",
+        host => host,
+    };
+    let shown = host_in_url(host);
+    let url = format!("http://{shown}:{}{}/up", address.port, address.path);
+    match status(host, &shown, address) {
+        Ok(200) => Ok(format!("{url} is up")),
+        Ok(status) => Err(format!("{url} answered {status}")),
+        Err(error) => Err(format!("{url} does not answer: {error}")),
+    }
+}
+
+/// The status of `GET /up`, all within [`HEALTH_WAIT`].
+fn status(host: &str, shown: &str, address: &Address) -> io::Result<u16> {
+    let until = Instant::now() + HEALTH_WAIT;
+    let left = || match until.saturating_duration_since(Instant::now()) {
+        Duration::ZERO => Err(io::Error::from(io::ErrorKind::TimedOut)),
+        left => Ok(left),
+    };
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    for target in (host, address.port).to_socket_addrs()? {
+        let mut stream = match TcpStream::connect_timeout(&target, left()?) {
+            Ok(stream) => stream,
+            Err(error) => {
+                last = error;
+                continue;
+            }
+        };
+        stream.set_write_timeout(Some(left()?))?;
+        let (port, path) = (address.port, &address.path);
+        let head =
+            format!("GET {path}/up HTTP/1.1\r\nHost: {shown}:{port}\r\nConnection: close\r\n\r\n");
+        stream.write_all(head.as_bytes())?;
+        let mut line = Vec::new();
+        let mut buffer = [0; 64];
+        while line.len() < STATUS_LINE_BYTES {
+            stream.set_read_timeout(Some(left()?))?;
+            match stream.read(&mut buffer)? {
+                0 => break,
+                count => line.extend_from_slice(buffer.get(..count).unwrap_or_default()),
+            }
+        }
+        return parse_status(&line)
+            .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "this is not HTTP"));
+    }
+    Err(last)
+}
+
+/// The three digits of `HTTP/1.1 200`.
+fn parse_status(line: &[u8]) -> Option<u16> {
+    let line = std::str::from_utf8(line.get(..STATUS_LINE_BYTES)?).ok()?;
+    line.strip_prefix("HTTP/1.")?.get(2..)?.parse().ok()
+}
+
+const STATUS_LINE_BYTES: usize = "HTTP/1.1 200".len();
+const HEALTH_WAIT: Duration = Duration::from_secs(2);
+const ARTISANS_FLAGS: [&str; 10] = [
+    "-n",
+    "--no-interaction",
+    "-q",
+    "--quiet",
+    "-v",
+    "-vv",
+    "-vvv",
+    "--verbose",
+    "--ansi",
+    "--no-ansi",
+];
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::net::TcpListener;
+
+    use super::*;
+
+    fn command(line: &str) -> Result<Command, clap::Error> {
+        parse(line.split_whitespace().map(OsString::from))
+    }
+
+    fn flags_of(line: &str) -> Flags {
+        match command(line).unwrap() {
+            Command::Start(flags) | Command::Check(flags) | Command::Health(flags) => flags,
+        }
+    }
+
+    #[test]
+    fn start_takes_every_flag() {
+        let flags = flags_of(
+            "slapback start --host ::1 --port=9000 --path ws --hostname a.test --config c.toml \
+             --demo --debug",
+        );
+        let expected = Flags {
+            host: Some("::1".into()),
+            port: Some(9000),
+            path: Some("ws".into()),
+            hostname: Some("a.test".into()),
+            config: Some("c.toml".into()),
+            demo: true,
+            debug: true,
+        };
+        assert_eq!(flags, expected);
+    }
+
+    #[test]
+    fn r248_words_before_reverb_start_are_ignored() {
+        let line = "slapback php -d memory_limit=-1 artisan reverb:start --host=0.0.0.0 \
+                    --port=8080 --path=ws --hostname=a.test --debug";
+        let Ok(Command::Start(flags)) = command(line) else {
+            panic!("not a start")
+        };
+        assert_eq!(flags.host.as_deref(), Some("0.0.0.0"));
+        assert_eq!(flags.port, Some(8080));
+        assert_eq!(flags.path.as_deref(), Some("ws"));
+        assert_eq!(flags.hostname.as_deref(), Some("a.test"));
+        assert!(flags.debug);
+    }
+
+    #[test]
+    fn flags_of_artisan_itself_are_ignored() {
+        let flags = flags_of("slapback artisan reverb:start --no-interaction -vvv --env=local");
+        assert_eq!(flags, Flags::default());
+    }
+
+    #[test]
+    fn bad_usage_leaves_with_2_and_help_with_0() {
+        for line in [
+            "slapback",
+            "slapback serve",
+            "slapback start --prot 1",
+            "slapback start -v",
+        ] {
+            assert_eq!(command(line).unwrap_err().exit_code(), 2, "{line}");
+        }
+        assert_eq!(
+            command("slapback start --port 65536")
+                .unwrap_err()
+                .exit_code(),
+            2
+        );
+        for line in [
+            "slapback --help",
+            "slapback --version",
+            "slapback start --help",
+        ] {
+            assert_eq!(command(line).unwrap_err().exit_code(), 0, "{line}");
+        }
+    }
+
+    fn health_against(answer: &'static str) -> (Result<String, String>, String) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let server = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut buffer = [0; 512];
+            let count = stream.read(&mut buffer).unwrap();
+            stream.write_all(answer.as_bytes()).unwrap();
+            String::from_utf8_lossy(&buffer[..count]).replace(&port.to_string(), "PORT")
+        });
+        let address = Address {
+            host: "0.0.0.0".into(),
+            port,
+            path: "/ws".into(),
+        };
+        let outcome = health(&address);
+        let outcome = match outcome {
+            Ok(line) => Ok(line.replace(&port.to_string(), "PORT")),
+            Err(line) => Err(line.replace(&port.to_string(), "PORT")),
+        };
+        (outcome, server.join().unwrap())
+    }
+
+    #[test]
+    fn health_is_up_on_200_alone() {
+        let (outcome, request) = health_against("HTTP/1.1 200 OK\r\n\r\n");
+        assert_eq!(outcome.unwrap(), "http://127.0.0.1:PORT/ws/up is up");
+        assert_eq!(
+            request,
+            "GET /ws/up HTTP/1.1\r\nHost: 127.0.0.1:PORT\r\nConnection: close\r\n\r\n"
+        );
+        let (outcome, _) = health_against("HTTP/1.1 503 Service Unavailable\r\n\r\n");
+        assert_eq!(
+            outcome.unwrap_err(),
+            "http://127.0.0.1:PORT/ws/up answered 503"
+        );
+        let (outcome, _) = health_against("SSH-2.0-OpenSSH_9.6\r\n");
+        assert!(outcome.unwrap_err().ends_with("this is not HTTP"));
+    }
+
+    #[test]
+    fn health_of_a_silent_port_fails_in_time() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let began = Instant::now();
+        let address = Address {
+            host: "127.0.0.1".into(),
+            port,
+            path: String::new(),
+        };
+        assert!(health(&address).is_err());
+        assert!(began.elapsed() < HEALTH_WAIT * 2);
+        drop(listener);
+        assert!(health(&address).unwrap_err().contains("does not answer"));
+    }
+}
