@@ -3,7 +3,9 @@
 //!
 //! # Layout
 //! - [`cli`]: the command line.
+//! - [`edge`]: the kernel's side of one shard: accept, read, flush.
 //! - [`shard`]: one shard without the kernel: sessions, index, homes, turn logs.
+//! - [`ring`], [`refusals`]: how shards reach one another; the log of what was refused.
 //! - [`proto`]: one connection: HTTP, WebSocket, the Pusher protocol.
 //! - [`app`], [`broadcast`], [`config`], [`env`](mod@env), [`hex`], [`log`], [`metrics`]: what they
 //!   all speak of, and what the operator says.
@@ -15,11 +17,13 @@ pub mod app;
 pub mod broadcast;
 pub mod cli;
 pub mod config;
+pub mod edge;
 pub mod env;
 pub mod hex;
 pub mod log;
 pub mod metrics;
 pub mod proto;
+pub mod refusals;
 pub mod ring;
 pub mod shard;
 

@@ -1,0 +1,480 @@
+//! The kernel's side of one shard: the only place that names the runtime, `io_uring` or a
+//! descriptor.
+//!
+//! Tasks of one thread share an `Edge`: one per connection reads, one accepts, one keeps the
+//! time, and one turns: rings in, messages out, sockets flushed. None holds a borrow across an
+//! await, so each sees the shard whole.
+
+mod files;
+pub mod flush;
+pub mod listen;
+mod pace;
+pub mod poll;
+mod socket;
+
+use std::cell::{Cell, RefCell, RefMut};
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use tracing::warn;
+
+pub use crate::edge::files::Files;
+use crate::edge::flush::Driver;
+use crate::edge::listen::Listener;
+use crate::edge::pace::Pace;
+use crate::edge::poll::{Bounce, EventFd, Notify};
+use crate::edge::socket::Socket;
+use crate::proto::Now;
+use crate::proto::session::{Pressure, Protocol};
+use crate::refusals::RefusalLog;
+use crate::ring::Inbox;
+use crate::shard::ends::{Ends, Part, TURN, TURN_BYTES_MAX};
+use crate::shard::flusher::Flusher;
+use crate::shard::index::Slot;
+use crate::shard::message::SessionKey;
+use crate::shard::{Command, Reading, Setup, Shard, wheel};
+
+/// Sockets flushed before rings, reads and accepts get their turn again.
+const FLUSH_CHUNK: usize = 256;
+
+/// One read takes at most this, bytes.
+const READ_BYTES: usize = 64 * 1024;
+
+/// Where the whole process is in its life; the fleet sets it, every shard looks each tick.
+#[derive(Debug, Default)]
+pub struct Stage {
+    reached: AtomicU8,
+    /// Shards that have nothing left to wait for.
+    drained: AtomicUsize,
+}
+
+impl Stage {
+    /// `/up` says that the node is leaving.
+    pub const LEAVING: u8 = 1;
+    /// Sockets are being closed.
+    pub const DRAINING: u8 = 2;
+
+    /// Goes on to a stage.
+    pub fn set(&self, stage: u8) {
+        self.reached.store(stage, Ordering::Release);
+    }
+
+    fn get(&self) -> u8 {
+        self.reached.load(Ordering::Acquire)
+    }
+
+    /// Counts a shard that was or was not drained as what it is now. Returns how many are.
+    fn count_drained(&self, was: bool, is: bool) -> usize {
+        match (was, is) {
+            (false, true) => self.drained.fetch_add(1, Ordering::AcqRel) + 1,
+            (true, false) => self.drained.fetch_sub(1, Ordering::AcqRel) - 1,
+            _ => self.drained.load(Ordering::Acquire),
+        }
+    }
+}
+
+/// What one shard's thread is given.
+pub struct Plan {
+    /// Its sans-io part.
+    pub setup: Setup,
+    /// Which driver the fleet has chosen.
+    pub driver: Driver,
+    /// Its listener.
+    pub listener: Listener,
+    /// Its ends of the rings.
+    pub ends: Ends,
+    /// Every shard's inbox, by number.
+    pub inboxes: Arc<[Arc<Inbox>]>,
+    /// Its own wake.
+    pub event: EventFd,
+    /// The process's stage.
+    pub stage: Arc<Stage>,
+    /// The process's connections.
+    pub files: Arc<Files>,
+    /// Where refusals are logged.
+    pub refusals: Arc<RefusalLog>,
+    /// Close code and time of a drain.
+    pub drain: (u16, Duration),
+}
+
+/// One shard with its kernel side.
+pub(crate) struct Edge<S: Protocol> {
+    shard: RefCell<Shard<S>>,
+    flusher: RefCell<Box<dyn Flusher>>,
+    sockets: RefCell<Vec<Option<Rc<Socket>>>>,
+    ends: RefCell<Ends>,
+    scratch: RefCell<Box<[u8]>>,
+    commands: RefCell<Vec<Command>>,
+    inbox: Arc<Inbox>,
+    inboxes: Arc<[Arc<Inbox>]>,
+    turn_due: Notify,
+    pace: RefCell<Pace>,
+    bounce: Bounce,
+    unix_s: Cell<u64>,
+    /// When the clock was looked at last.
+    ticked: Cell<Instant>,
+    /// For whoever waits for the next look.
+    tick_passed: Notify,
+    stage: Arc<Stage>,
+    files: Arc<Files>,
+    refusals: Arc<RefusalLog>,
+    drain: (u16, Duration),
+    is_drained: Cell<bool>,
+    fleet_drained: Notify,
+}
+
+/// Runs one shard until all are drained. Blocks the calling thread.
+///
+/// # Errors
+/// The kernel gives no ring, no runtime or no descriptor to wait on.
+pub fn run<S: Protocol>(plan: Plan) -> io::Result<()> {
+    let flusher = flush::open_driver(plan.driver)?;
+    match plan.driver {
+        Driver::Uring => {
+            let mut builder = io_uring::IoUring::builder();
+            builder.setup_single_issuer().setup_coop_taskrun();
+            monoio::RuntimeBuilder::<monoio::time::TimeDriver<monoio::IoUringDriver>>::new()
+                .uring_builder(builder)
+                .build()?
+                .block_on(serve::<S>(plan, flusher))
+        }
+        Driver::Sendmsg => {
+            monoio::RuntimeBuilder::<monoio::time::TimeDriver<monoio::LegacyDriver>>::new()
+                .build()?
+                .block_on(serve::<S>(plan, flusher))
+        }
+    }
+}
+
+async fn serve<S: Protocol>(plan: Plan, flusher: Box<dyn Flusher>) -> io::Result<()> {
+    let own = usize::from(plan.setup.shard.0);
+    let Some(inbox) = plan.inboxes.get(own).cloned() else {
+        return Err(io::Error::other("a shard has no inbox"));
+    };
+    let edge = Rc::new(Edge {
+        shard: RefCell::new(Shard::<S>::new(plan.setup)),
+        flusher: RefCell::new(flusher),
+        sockets: RefCell::default(),
+        ends: RefCell::new(plan.ends),
+        scratch: RefCell::new(vec![0; READ_BYTES].into_boxed_slice()),
+        commands: RefCell::default(),
+        inbox,
+        inboxes: plan.inboxes,
+        turn_due: Notify::default(),
+        pace: RefCell::default(),
+        bounce: Bounce::default(),
+        unix_s: Cell::new(unix_s()),
+        ticked: Cell::new(Instant::now()),
+        tick_passed: Notify::default(),
+        stage: plan.stage,
+        files: plan.files,
+        refusals: plan.refusals,
+        drain: plan.drain,
+        is_drained: Cell::default(),
+        fleet_drained: Notify::default(),
+    });
+    let wakes = plan.event.readiness()?;
+    let listener = Rc::new(plan.listener);
+    let accepts = listener.readiness()?;
+    monoio::spawn(wake_task(Rc::clone(&edge), plan.event, wakes));
+    monoio::spawn(bounce_task(Rc::clone(&edge)));
+    monoio::spawn(turn_task(Rc::clone(&edge)));
+    monoio::spawn(tick_task(Rc::clone(&edge)));
+    monoio::spawn(listen::accept_task(
+        Rc::clone(&edge),
+        Rc::clone(&listener),
+        accepts,
+    ));
+    loop {
+        edge.fleet_drained.raised().await;
+        // Whoever connected meanwhile gets an answer too, while there is time.
+        let is_over = edge.shard.borrow().is_drain_over(Instant::now());
+        if is_over || listener.accept_all(&edge).count == 0 {
+            return Ok(());
+        }
+    }
+}
+
+async fn bounce_task<S: Protocol>(edge: Rc<Edge<S>>) {
+    loop {
+        edge.bounce.asked().await;
+        edge.look_at_clock();
+        edge.bounce.release();
+    }
+}
+
+async fn wake_task<S: Protocol>(edge: Rc<Edge<S>>, event: EventFd, wakes: poll::Readiness) {
+    loop {
+        if let Err(error) = wakes.readable().await {
+            warn!(%error, "waiting for other shards failed");
+            monoio::time::sleep(wheel::TICK).await;
+        }
+        event.clear();
+        edge.turn_due.raise();
+    }
+}
+
+async fn tick_task<S: Protocol>(edge: Rc<Edge<S>>) {
+    loop {
+        monoio::time::sleep(wheel::TICK).await;
+        edge.tick();
+    }
+}
+
+async fn turn_task<S: Protocol>(edge: Rc<Edge<S>>) {
+    loop {
+        edge.turn_due.lower();
+        if edge.turn() {
+            edge.bounce.yield_now().await;
+            continue;
+        }
+        edge.inbox.announce_sleep();
+        // A second look: what came before the announcement woke nobody.
+        if !edge.has_news() {
+            edge.wait().await;
+        }
+        edge.inbox.announce_awake();
+    }
+}
+
+fn unix_s() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs())
+}
+
+impl<S: Protocol> Edge<S> {
+    fn now(&self) -> Now {
+        Now {
+            instant: Instant::now(),
+            unix_s: self.unix_s.get(),
+        }
+    }
+
+    /// One round: rings in, messages out, a chunk of sockets flushed. True if there was work.
+    fn turn(self: &Rc<Self>) -> bool {
+        let now = self.now();
+        let mut worked = false;
+        for part in TURN {
+            match part {
+                Part::Take => worked |= self.take_messages(now),
+                Part::Publish => self.publish(),
+                Part::Flush => worked |= self.flush(now),
+            }
+        }
+        worked
+    }
+
+    fn flush(self: &Rc<Self>, now: Now) -> bool {
+        let mut shard = self.shard.borrow_mut();
+        let mut pace = self.pace.borrow_mut();
+        let gathered = shard.gathered();
+        if gathered.is_some_and(|gathered| !pace.may_begin(now.instant, gathered)) {
+            return false;
+        }
+        let mut flusher = self.flusher.borrow_mut();
+        let had_work = shard.flush(now, &mut **flusher, FLUSH_CHUNK);
+        if shard.gathered().is_some() {
+            pace.ended(Instant::now());
+        }
+        drop((flusher, pace));
+        self.carry_out(shard);
+        had_work
+    }
+
+    /// Waits for news, while the shard rests no longer than that.
+    async fn wait(&self) {
+        let rest = self.pace.borrow().rests_until();
+        let Some(until) = rest else {
+            return self.turn_due.raised().await;
+        };
+        let left = until.saturating_duration_since(Instant::now());
+        // Whether news or time came first, the turn looks at both.
+        let _ = monoio::time::timeout(left, self.turn_due.raised()).await;
+    }
+
+    fn take_messages(self: &Rc<Self>, now: Now) -> bool {
+        let mut shard = self.shard.borrow_mut();
+        let took = self.ends.borrow_mut().take(now, &mut shard);
+        self.carry_out(shard);
+        took
+    }
+
+    fn publish(&self) {
+        let mut shard = self.shard.borrow_mut();
+        self.ends.borrow_mut().publish(&mut shard);
+    }
+
+    fn has_news(&self) -> bool {
+        if self.turn_due.is_raised() || self.is_turn_due(&self.shard.borrow()) {
+            return true;
+        }
+        self.publish();
+        self.ends.borrow().has_news()
+    }
+
+    /// Bytes wait while the shard rests, messages do not.
+    fn is_turn_due(&self, shard: &Shard<S>) -> bool {
+        let rests = self.pace.borrow().rests_until().is_some();
+        shard.has_messages() || shard.has_output() && !rests
+    }
+
+    /// Accepts one connection into the shard.
+    fn open(self: &Rc<Self>, socket: Socket) {
+        let socket = Rc::new(socket);
+        self.files.open();
+        let key = self
+            .shard
+            .borrow_mut()
+            .handle_opened(self.now(), socket.descriptor());
+        let mut sockets = self.sockets.borrow_mut();
+        if sockets.len() <= key.slot.at() {
+            sockets.resize(key.slot.at() + 1, None);
+        }
+        if let Some(entry) = sockets.get_mut(key.slot.at()) {
+            *entry = Some(Rc::clone(&socket));
+        }
+        monoio::spawn(socket::read_task(Rc::clone(self), socket, key));
+    }
+
+    /// Reads what is there, and pauses the socket if nothing more is to be read for now.
+    fn read(self: &Rc<Self>, socket: &Socket, key: SessionKey) -> io::Result<()> {
+        let mut scratch = self.scratch.borrow_mut();
+        let length = flush::recv(socket.descriptor(), &mut scratch)?;
+        let mut shard = self.shard.borrow_mut();
+        shard.pressure = self.pressure();
+        if length == 0 {
+            // The shard closes the slot once the last answer is written.
+            socket.set_paused(true);
+            shard.handle_eof(self.now(), key);
+            self.carry_out(shard);
+            return Ok(());
+        }
+        let input = scratch.get_mut(..length).unwrap_or_default();
+        let reading = shard.handle_bytes(self.now(), key, input);
+        // Before the commands are carried out: one of them may be to resume.
+        socket.set_paused(reading == Reading::Paused);
+        let is_enough = shard.filled_bytes() > TURN_BYTES_MAX;
+        self.carry_out(shard);
+        if is_enough {
+            self.turn();
+        }
+        Ok(())
+    }
+
+    fn handle_lost(self: &Rc<Self>, key: SessionKey) {
+        let mut shard = self.shard.borrow_mut();
+        shard.handle_lost(key);
+        self.carry_out(shard);
+    }
+
+    fn handle_writable(self: &Rc<Self>, key: SessionKey) {
+        self.shard.borrow_mut().handle_writable(key);
+        self.turn_due.raise();
+    }
+
+    fn pressure(&self) -> Pressure {
+        let stage = self.stage.get();
+        Pressure {
+            leaving: stage >= Stage::LEAVING,
+            draining: stage >= Stage::DRAINING,
+            over_full: self.inboxes.iter().any(|inbox| inbox.is_over_full()),
+            node_full: self.files.is_nearly_full(),
+        }
+    }
+
+    /// Does what the shard wants done to sockets, and sees that its output gets out.
+    fn carry_out(self: &Rc<Self>, mut shard: RefMut<'_, Shard<S>>) {
+        for refused in shard.poll_refused() {
+            self.refusals.log(&refused);
+        }
+        let mut commands = self.commands.take();
+        commands.extend(shard.poll_commands());
+        if self.is_turn_due(&shard) {
+            self.turn_due.raise();
+        }
+        drop(shard);
+        for command in commands.drain(..) {
+            self.carry_out_one(command);
+        }
+        self.commands.replace(commands);
+    }
+
+    fn carry_out_one(self: &Rc<Self>, command: Command) {
+        match command {
+            Command::AwaitWritable(key) => {
+                if let Some(socket) = self.socket(key.slot) {
+                    monoio::spawn(socket::writable_task(Rc::clone(self), socket, key));
+                }
+            }
+            Command::Resume(slot) => {
+                if let Some(socket) = self.socket(slot) {
+                    socket.resume();
+                }
+            }
+            Command::Fin(slot) => {
+                if let Some(socket) = self.socket(slot) {
+                    // A peer that is gone already needs no FIN.
+                    let _ = flush::shutdown_write(socket.descriptor());
+                }
+            }
+            Command::Reset(slot) => {
+                if let Some(socket) = self.take_socket(slot) {
+                    // Then the close is an ordinary one: nothing worse can come of it.
+                    let _ = flush::set_linger_zero(socket.descriptor());
+                    socket.close();
+                }
+            }
+            Command::Close(slot) => {
+                if let Some(socket) = self.take_socket(slot) {
+                    socket.close();
+                }
+            }
+        }
+    }
+
+    fn socket(&self, slot: Slot) -> Option<Rc<Socket>> {
+        self.sockets.borrow().get(slot.at())?.clone()
+    }
+
+    fn take_socket(&self, slot: Slot) -> Option<Rc<Socket>> {
+        self.sockets.borrow_mut().get_mut(slot.at())?.take()
+    }
+
+    /// Does what is due although the runtime, which looks at its timers only when no task is ready
+    /// to run, has not said so.
+    fn look_at_clock(self: &Rc<Self>) {
+        let now = Instant::now();
+        if now.saturating_duration_since(self.ticked.get()) >= wheel::TICK {
+            self.tick();
+        }
+        let rest = self.pace.borrow().rests_until();
+        if rest.is_some_and(|until| until <= now) {
+            self.turn_due.raise();
+        }
+    }
+
+    fn tick(self: &Rc<Self>) {
+        self.unix_s.set(unix_s());
+        self.ticked.set(Instant::now());
+        self.tick_passed.raise();
+        let mut shard = self.shard.borrow_mut();
+        shard.pressure = self.pressure();
+        if shard.pressure.draining && !shard.is_draining() {
+            let (code, pace) = self.drain;
+            shard.begin_drain(self.now(), code, pace);
+        }
+        shard.handle_tick(self.now());
+        let is_drained = shard.is_drained();
+        let was_drained = self.is_drained.replace(is_drained);
+        let drained = self.stage.count_drained(was_drained, is_drained);
+        if drained == self.inboxes.len() || shard.is_drain_over(self.now().instant) {
+            shard.end_drain();
+            self.fleet_drained.raise();
+        }
+        self.carry_out(shard);
+    }
+}

@@ -1,0 +1,147 @@
+//! Waiting, on one shard's thread: for a descriptor, for another thread, for another task.
+//!
+//! Called by the edge's tasks; never reads or writes what it waits for.
+
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::task::{Poll, Waker};
+
+use rustix::event::{EventfdFlags, eventfd};
+
+use crate::ring::Wake;
+
+/// A descriptor that can be waited for and nothing else, whatever kind it is.
+///
+/// The runtime offers readiness of its own socket types only, and never looks inside them: so
+/// any pollable descriptor may come dressed as one.
+pub struct Readiness(monoio::net::UnixStream);
+
+impl Readiness {
+    /// Watches `descriptor`; must be called on the runtime's thread.
+    pub fn new(descriptor: OwnedFd) -> io::Result<Self> {
+        monoio::net::UnixStream::from_std(UnixStream::from(descriptor)).map(Self)
+    }
+
+    /// Waits until it is readable.
+    pub async fn readable(&self) -> io::Result<()> {
+        self.0.readable(false).await
+    }
+}
+
+/// Wakes a shard's thread from any other: an eventfd.
+pub struct EventFd(Arc<OwnedFd>);
+
+impl EventFd {
+    /// A new eventfd at zero.
+    pub fn new() -> io::Result<Self> {
+        let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
+        Ok(Self(Arc::new(eventfd(0, flags)?)))
+    }
+
+    /// The other end, for producers.
+    pub fn waker(&self) -> Box<dyn Wake> {
+        Box::new(EventFdWaker(Arc::clone(&self.0)))
+    }
+
+    /// Something to wait on.
+    pub fn readiness(&self) -> io::Result<Readiness> {
+        Readiness::new(self.0.try_clone()?)
+    }
+
+    /// Takes all wakes so far.
+    pub fn clear(&self) {
+        let mut count = [0; 8];
+        // Nothing to take is fine: two wakes may have come as one.
+        let _ = rustix::io::read(&*self.0, &mut count);
+    }
+}
+
+struct EventFdWaker(Arc<OwnedFd>);
+
+impl Wake for EventFdWaker {
+    fn wake(&self) {
+        // It fails only if the counter is full, and then the thread is being woken anyway.
+        let _ = rustix::io::write(&*self.0, &1u64.to_ne_bytes());
+    }
+}
+
+/// A flag that one task of a thread waits for and others raise.
+#[derive(Default)]
+pub struct Notify {
+    is_raised: Cell<bool>,
+    waiter: RefCell<Option<Waker>>,
+}
+
+impl Notify {
+    /// Raises the flag and wakes the waiting task.
+    pub fn raise(&self) {
+        self.is_raised.set(true);
+        if let Some(waker) = self.waiter.take() {
+            waker.wake();
+        }
+    }
+
+    /// Takes the flag down.
+    pub fn lower(&self) {
+        self.is_raised.set(false);
+    }
+
+    /// Is the flag up?
+    pub fn is_raised(&self) -> bool {
+        self.is_raised.get()
+    }
+
+    /// Waits until the flag is up, and takes it down.
+    pub async fn raised(&self) {
+        poll_fn(|context| {
+            if self.is_raised.replace(false) {
+                return Poll::Ready(());
+            }
+            *self.waiter.borrow_mut() = Some(context.waker().clone());
+            Poll::Pending
+        })
+        .await;
+    }
+}
+
+/// Lets other tasks and the kernel's news go first.
+///
+/// A task of monoio 0.2.4 that wakes itself is run again before any I/O is looked at, for ever.
+/// So wakers are handed to another task that wakes them from there.
+#[derive(Default)]
+pub struct Bounce {
+    asked: Notify,
+    parked: RefCell<Vec<Waker>>,
+}
+
+impl Bounce {
+    /// For the other task: waits until somebody yields.
+    pub async fn asked(&self) {
+        self.asked.raised().await;
+    }
+
+    /// For the other task: lets everybody who yielded go on.
+    pub fn release(&self) {
+        let mut parked = self.parked.take();
+        parked.drain(..).for_each(Waker::wake);
+        self.parked.replace(parked);
+    }
+
+    /// Yields once.
+    pub async fn yield_now(&self) {
+        let mut has_parked = false;
+        poll_fn(|context| {
+            if std::mem::replace(&mut has_parked, true) {
+                return Poll::Ready(());
+            }
+            self.parked.borrow_mut().push(context.waker().clone());
+            self.asked.raise();
+            Poll::Pending
+        })
+        .await;
+    }
+}
