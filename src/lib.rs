@@ -3,6 +3,7 @@
 //!
 //! # Layout
 //! - [`cli`]: the command line.
+//! - [`fleet`]: threads, mesh, drain.
 //! - [`edge`]: the kernel's side of one shard: accept, read, flush.
 //! - [`shard`]: one shard without the kernel: sessions, index, homes, turn logs.
 //! - [`ring`], [`refusals`]: how shards reach one another; the log of what was refused.
@@ -19,6 +20,7 @@ pub mod cli;
 pub mod config;
 pub mod edge;
 pub mod env;
+pub mod fleet;
 pub mod hex;
 pub mod log;
 pub mod metrics;
