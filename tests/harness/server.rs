@@ -1,0 +1,195 @@
+//! One server process: started with an environment of its own, gone when dropped.
+
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::Instant;
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::{DEADLINE, Fleet, apps};
+
+const BINARY: &str = env!("CARGO_BIN_EXE_slapback");
+
+/// A running server. Dropping it kills the process.
+pub struct Server {
+    pub port: u16,
+    child: Child,
+    log: Arc<Log>,
+}
+
+impl Server {
+    /// Starts with the fixture's apps on a free port of 127.0.0.1 and waits until it listens.
+    pub fn start(fleet: Fleet, environment: &[(&str, &str)]) -> Self {
+        let file = apps::file().to_str().unwrap();
+        Self::start_with(fleet, &["start", "--config", file], environment)
+    }
+
+    /// The same with the apps of a configuration file's text instead.
+    pub fn start_with_file(fleet: Fleet, text: &str, environment: &[(&str, &str)]) -> Self {
+        let file = apps::write(text);
+        let arguments = ["start", "--config", file.to_str().unwrap()];
+        Self::start_with(fleet, &arguments, environment)
+    }
+
+    /// The same with these arguments; `environment` counts more than the fleet's variables.
+    pub fn start_with(fleet: Fleet, arguments: &[&str], environment: &[(&str, &str)]) -> Self {
+        let shards = fleet.shards.to_string();
+        let mut variables = vec![
+            ("REVERB_SERVER_HOST", "127.0.0.1"),
+            ("REVERB_SERVER_PORT", "0"),
+            ("SLAPBACK_SHARDS", &shards),
+            ("SLAPBACK_DRIVER", fleet.driver),
+        ];
+        variables.extend(environment);
+        let mut server = Self::launch(arguments, &variables);
+        server.listens();
+        server.says(match fleet.driver {
+            "uring" => "driver: io_uring (self-test passed)",
+            _ => "driver: epoll (asked for)",
+        });
+        server.says(&format!("shards: {shards}, "));
+        server
+    }
+
+    /// Starts the binary without waiting for anything; its port is not known.
+    pub fn launch(arguments: &[&str], environment: &[(&str, &str)]) -> Self {
+        Self::launch_in(
+            Path::new(env!("CARGO_TARGET_TMPDIR")),
+            arguments,
+            environment,
+        )
+    }
+
+    /// The same in a working directory, whose `.env` it reads.
+    pub fn launch_in(directory: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Self {
+        let mut command = Command::new(BINARY);
+        command.args(arguments);
+        Self::spawn(command, directory, environment)
+    }
+
+    /// The same by a command that is given the binary and its arguments and executes them.
+    pub fn launch_by(command: Command, arguments: &[&str], environment: &[(&str, &str)]) -> Self {
+        let mut command = command;
+        command.arg(BINARY).args(arguments);
+        Self::spawn(command, Path::new(env!("CARGO_TARGET_TMPDIR")), environment)
+    }
+
+    fn spawn(mut command: Command, directory: &Path, environment: &[(&str, &str)]) -> Self {
+        let mut child = command
+            .env_clear()
+            .envs(environment.iter().copied())
+            .current_dir(directory)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let log = Arc::new(Log::default());
+        log.follow(child.stdout.take().unwrap());
+        log.follow(child.stderr.take().unwrap());
+        let port = 0;
+        Self { port, child, log }
+    }
+
+    /// Waits for the banner line, keeps its port and returns it.
+    pub fn listens(&mut self) -> String {
+        let banner = self.says("Starting server on ");
+        let address = banner.split_whitespace().nth(4).unwrap();
+        let port = address.rsplit(':').next().unwrap();
+        let digits = port.split(|c: char| !c.is_ascii_digit()).next().unwrap();
+        self.port = digits.parse().unwrap();
+        banner
+    }
+
+    /// Waits for a line that holds `part` and returns it.
+    pub fn says(&self, part: &str) -> String {
+        let said = self.log.wait(|log| {
+            let line = log.lines.iter().find(|line| line.contains(part));
+            (line.is_some() || log.open == 0).then(|| line.cloned())
+        });
+        let line = said.flatten();
+        line.unwrap_or_else(|| panic!("never said {part:?}: {}", self.said()))
+    }
+
+    /// All that it has said so far.
+    pub fn said(&self) -> String {
+        self.log.text.lock().unwrap().lines.join("\n")
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: Signal) {
+        let pid = i32::try_from(self.pid()).unwrap();
+        kill_process(Pid::from_raw(pid).unwrap(), signal).unwrap();
+    }
+
+    /// The process's id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Waits until the process has ended: its standard streams end with it.
+    pub fn exit_status(&mut self) -> ExitStatus {
+        let ended = self.log.wait(|log| (log.open == 0).then_some(()));
+        assert!(ended.is_some(), "has not ended: {}", self.said());
+        self.child.wait().unwrap()
+    }
+
+    /// Sends SIGTERM and waits for the end.
+    pub fn terminate(&mut self) -> ExitStatus {
+        self.signal(Signal::TERM);
+        self.exit_status()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// What a process has said on both its streams.
+#[derive(Default)]
+struct Log {
+    text: Mutex<Text>,
+    more: Condvar,
+}
+
+#[derive(Default)]
+struct Text {
+    lines: Vec<String>,
+    /// How many streams have not ended.
+    open: usize,
+}
+
+impl Log {
+    fn follow(self: &Arc<Self>, stream: impl Read + Send + 'static) {
+        self.text.lock().unwrap().open += 1;
+        let log = Arc::clone(self);
+        std::thread::spawn(move || {
+            for line in BufReader::new(stream).lines().map_while(Result::ok) {
+                log.text.lock().unwrap().lines.push(line);
+                log.more.notify_all();
+            }
+            log.text.lock().unwrap().open -= 1;
+            log.more.notify_all();
+        });
+    }
+
+    /// Waits until `find` finds something, or the deadline has passed.
+    fn wait<T>(&self, find: impl Fn(&Text) -> Option<T>) -> Option<T> {
+        let end = Instant::now() + DEADLINE;
+        let mut text = self.text.lock().unwrap();
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            let found = find(&text);
+            if found.is_some() || left.is_zero() {
+                return found;
+            }
+            text = self.more.wait_timeout(text, left).unwrap().0;
+        }
+    }
+}
