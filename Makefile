@@ -1,0 +1,85 @@
+# One entry for people and for CI. `make run` needs cargo and a C compiler, nothing else.
+
+STEP := tests/step.sh
+CARGO := cargo
+SEED ?= 1
+SECONDS := 60
+
+.PHONY: help run build lint test test-slow autobahn e2e sim mutants fuzz bench bench-quick audit \
+	deny clean
+
+help:
+	@sed -n 's/^## //p' Makefile
+
+## run          start a demo server with a page to play with
+run:
+	$(CARGO) run --release --locked -- start --demo
+
+## build        the release binary, target/release/slapback
+build:
+	@$(STEP) build $(CARGO) build --release --locked
+
+## lint         format, clippy, links in the documentation, licences and sources of what is linked
+lint:
+	@$(STEP) 'install rust' tests/install.sh rust
+	@$(STEP) format $(CARGO) fmt --all --check
+	@$(STEP) clippy $(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	@RUSTDOCFLAGS='-D warnings' $(STEP) documentation \
+		$(CARGO) doc --workspace --no-deps --locked
+	@$(STEP) 'supply chain' $(CARGO) test --locked --test supply
+
+## test         unit, wire and simulation tests, client libraries, Autobahn; closes with the sum
+test:
+	@$(STEP) install tests/install.sh
+	@tests/run.sh rust e2e autobahn
+
+## test-slow    the same and more of it: long properties, ignored tests, mutants
+test-slow: test mutants
+	@PROPTEST_CASES=3000 SLAPBACK_SIM_SEEDS=10000 $(STEP) 'slow tests' \
+		$(CARGO) test --workspace --locked -- --include-ignored
+
+## autobahn     RFC 6455 conformance on both drivers
+autobahn:
+	@$(STEP) install tests/install.sh rust autobahn
+	@tests/run.sh autobahn
+
+## e2e          pusher-js, laravel-echo and the pusher library against the binary
+e2e:
+	@$(STEP) install tests/install.sh rust e2e
+	@tests/run.sh e2e
+
+## sim          replay one seed of the simulation with a trace: make sim SEED=7
+sim:
+	SLAPBACK_SIM_SEED=$(SEED) $(CARGO) test --locked --test sim -- --nocapture
+
+## mutants      plant known faults; the simulation must find each
+mutants:
+	@$(STEP) mutants tests/mutants/run.sh
+
+## fuzz         each parser against libFuzzer for a while: make fuzz SECONDS=600
+fuzz:
+	@$(STEP) 'install cargo-fuzz' sh -c 'command -v cargo-fuzz >/dev/null || $(CARGO) install --locked cargo-fuzz'
+	@for target in $$(cd fuzz/fuzz_targets && ls *.rs | sed 's/\.rs$$//'); do \
+		$(STEP) "fuzz $$target" $(CARGO) fuzz run -s none $$target -- -max_total_time=$(SECONDS) || exit 1; \
+	done
+
+## bench        the figures of bench/, some minutes on a quiet machine
+bench: build
+	@$(STEP) bench $(CARGO) run --release --locked -p slapback-bench -- fanout
+
+## bench-quick  the same, shorter and rougher
+bench-quick: build
+	@$(STEP) 'bench quick' $(CARGO) run --release --locked -p slapback-bench -- --quick fanout
+
+## audit        known vulnerabilities, by hand (needs cargo-deny and its database)
+audit:
+	$(CARGO) deny check advisories
+
+## deny         licences, bans and sources as cargo-deny sees them, by hand
+deny:
+	$(CARGO) deny check bans licenses sources
+
+## clean        remove everything that was built or installed here
+clean:
+	$(CARGO) clean
+	rm -rf tests/e2e/node_modules

@@ -1,0 +1,88 @@
+#!/usr/bin/env bash
+# install.sh [rust] [e2e] [autobahn]: installs what those tests need and this machine lacks.
+#
+# Without arguments: all three. Acts only on what is missing, and says what it does. Packages come
+# from apt, so as root or through sudo; nothing is fetched but from the package registries.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+say() { printf 'install: %s\n' "$*"; }
+die() { say "$*" >&2; exit 69; }
+
+as_root() {
+  if [ "$(id -u)" -eq 0 ]; then "$@"
+  elif command -v sudo >/dev/null; then sudo "$@"
+  else die "'$*' needs root or sudo"
+  fi
+}
+
+apt_updated=
+apt_install() {
+  command -v apt-get >/dev/null || die "no apt-get here: install $* by hand"
+  if [ -z "$apt_updated" ]; then
+    say "apt-get update"
+    as_root apt-get update -qq
+    apt_updated=1
+  fi
+  say "apt-get install $*"
+  as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null
+}
+
+need_rust() {
+  command -v cargo >/dev/null \
+    || die "no cargo: install Rust 1.88 or newer (rustup, or the distribution's rustc and cargo)"
+  local want have
+  want=$(sed -n 's/^rust-version = "\(.*\)"$/\1/p' Cargo.toml)
+  have=$(rustc --version | cut -d' ' -f2)
+  [ "$(printf '%s\n%s\n' "$want" "${have%%-*}" | sort -V | head -n1)" = "$want" ] \
+    || die "Rust $have is too old: $want or newer is needed"
+  command -v cc >/dev/null || apt_install gcc libc6-dev
+  # tests/forbidden starts the server behind a filter that a Python script installs.
+  command -v python3 >/dev/null || apt_install python3
+}
+
+need_e2e() {
+  if ! command -v node >/dev/null || ! command -v npm >/dev/null; then
+    apt_install nodejs npm
+  fi
+  node -e 'process.exit(Number(process.versions.node.split(".")[0]) < 18 ? 1 : 0)' \
+    || die "Node $(node --version) is too old: 18 or newer is needed"
+  local lock=tests/e2e/package-lock.json
+  if ! cmp -s "$lock" tests/e2e/node_modules/.installed; then
+    say "npm ci in tests/e2e"
+    (cd tests/e2e && npm ci)
+    cp "$lock" tests/e2e/node_modules/.installed
+  fi
+}
+
+# The suite is a Python 2 program that tests/autobahn/install.sh ports to 3.11, and to no other.
+find_python() {
+  local candidate
+  for candidate in ${PYTHON:-} python3.11 python3; do
+    if "$candidate" -c 'import sys, venv; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null; then
+      printf '%s' "$candidate"
+      return
+    fi
+  done
+  return 1
+}
+
+need_autobahn() {
+  find_python >/dev/null || apt_install python3.11 python3.11-venv python3.11-dev
+  local python
+  python=$(find_python) || die "the Autobahn suite needs Python 3.11: set PYTHON to one"
+  # Two of the suite's packages are compiled here.
+  "$python" -c 'import ensurepip, os, sysconfig
+os.stat(os.path.join(sysconfig.get_paths()["include"], "Python.h"))' 2>/dev/null \
+    || apt_install python3.11-venv python3.11-dev
+  command -v cc >/dev/null || apt_install gcc libc6-dev
+  PYTHON=$python tests/autobahn/install.sh target/autobahn-venv
+}
+
+[ $# -gt 0 ] || set -- rust e2e autobahn
+for part in "$@"; do
+  case $part in
+    rust | e2e | autobahn) "need_$part" ;;
+    *) echo "usage: $0 [rust] [e2e] [autobahn]" >&2; exit 64 ;;
+  esac
+done

@@ -1,0 +1,56 @@
+#!/usr/bin/env bash
+# run.sh rust|e2e|autobahn...: runs those tests and closes with their sum.
+#
+# All parts run even if one fails. The last line is "N passed, N failed", alone; the exit status is
+# 1 if anything failed, if a part ended badly, or if a part counted no test at all.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+
+passed=0
+failed=0
+broken=()
+
+# Each runner says its counts in its own words.
+count() {
+  case $1 in
+    rust) awk '/^test result: / { p += $4; f += $6 } END { print p + 0, f + 0 }' "$log" ;;
+    e2e) awk 'NF == 3 && $2 == "pass" { p += $3 } NF == 3 && ($2 == "fail" || $2 == "cancelled") { f += $3 }
+              END { print p + 0, f + 0 }' "$log" ;;
+    autobahn) awk '/^autobahn: [0-9]+ passed, [0-9]+ failed$/ { p += $2; f += $4 }
+              END { print p + 0, f + 0 }' "$log" ;;
+  esac
+}
+
+run_rust() {
+  local status=0
+  cargo test --workspace --locked --no-fail-fast || status=$?
+  # A build of its own: the planted panic must be in no binary that other tests meet.
+  cargo test --locked --features planted-panic --test panic || status=$?
+  return "$status"
+}
+run_e2e() { cargo build --locked --bin slapback && node tests/e2e/run.js; }
+run_autobahn() { cargo build --locked --example echo && tests/autobahn/check.sh; }
+
+for part in "$@"; do
+  case $part in rust | e2e | autobahn) ;; *) echo "usage: $0 rust|e2e|autobahn..." >&2; exit 64 ;; esac
+  printf '== test %s\n' "$part"
+  begun=$(date +%s)
+  "run_$part" 2>&1 | tee "$log"
+  status=${PIPESTATUS[0]}
+  read -r part_passed part_failed < <(count "$part")
+  passed=$((passed + part_passed))
+  failed=$((failed + part_failed))
+  printf '== test %s: %s passed, %s failed in %s s\n' \
+    "$part" "$part_passed" "$part_failed" "$(($(date +%s) - begun))"
+  [ "$status" -eq 0 ] || [ "$part_failed" -gt 0 ] || broken+=("$part ended with status $status")
+  [ "$((part_passed + part_failed))" -gt 0 ] || broken+=("$part ran no test")
+done
+
+for reason in "${broken[@]+"${broken[@]}"}"; do
+  printf 'BROKEN: %s\n' "$reason"
+  failed=$((failed + 1))
+done
+printf '%s passed, %s failed\n' "$passed" "$failed"
+[ "$failed" -eq 0 ] && [ "$passed" -gt 0 ]
