@@ -69,6 +69,13 @@ impl<S> Connection<S> {
         self.waiting == Some(Waiting::Published)
     }
 
+    /// Bytes of its backlog.
+    pub fn owed_bytes(&self) -> usize {
+        self.backlog
+            .as_ref()
+            .map_or(0, |backlog| backlog.unsent().len())
+    }
+
     /// Is nothing under way on it, so that it may close at any time?
     pub fn is_at_rest(&self) -> bool
     where
@@ -162,20 +169,16 @@ impl<S: Protocol> Connections<S> {
         self.entries.len() - self.free.len()
     }
 
-    /// All connections, those in the lowest slots first.
-    pub fn iter(&self) -> impl Iterator<Item = &Connection<S>> {
-        self.entries
-            .iter()
-            .filter_map(|entry| entry.connection.as_deref())
+    /// All connections with their slots, lowest first.
+    pub fn iter(&self) -> impl Iterator<Item = (Slot, &Connection<S>)> {
+        self.entries.iter().enumerate().filter_map(|(at, entry)| {
+            let slot = Slot(u32::try_from(at).ok()?);
+            Some((slot, entry.connection.as_deref()?))
+        })
     }
 
     /// The slots in use, lowest first.
     pub fn slots(&self) -> impl Iterator<Item = Slot> + '_ {
-        let used = self
-            .entries
-            .iter()
-            .enumerate()
-            .filter(|(_, entry)| entry.connection.is_some());
-        used.filter_map(|(at, _)| u32::try_from(at).ok().map(Slot))
+        self.iter().map(|(slot, _)| slot)
     }
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::{Command, Shard};
 use crate::proto::Now;
 use crate::proto::session::Protocol;
-use crate::shard::connection::{Connection, Life};
+use crate::shard::connection::Life;
 use crate::shard::message::SessionKey;
 
 /// After the pace is through, what has not taken its bytes has this long before it is reset.
@@ -42,14 +42,12 @@ impl<S: Protocol> Shard<S> {
     pub fn begin_drain(&mut self, now: Now, code: u16, pace: Duration) {
         self.pressure.leaving = true;
         self.pressure.draining = true;
-        let slots: Vec<_> = self.connections.slots().collect();
-        let is_web_socket = |slot: &_| {
-            self.connections
-                .at(*slot)
-                .is_some_and(|known| known.session.is_web_socket())
-        };
-        let slots: Vec<_> = slots.into_iter().filter(is_web_socket).collect();
-        let queue = slots.into_iter().map(|slot| self.key(slot)).collect();
+        let queue = self
+            .connections
+            .iter()
+            .filter(|(_, connection)| connection.session.is_web_socket())
+            .map(|(slot, _)| self.key(slot))
+            .collect();
         self.drain = Some(Drain {
             code,
             start: now.instant,
@@ -80,7 +78,7 @@ impl<S: Protocol> Shard<S> {
     /// that they take.
     pub fn is_drained(&self) -> bool {
         self.drain.as_ref().is_some_and(Drain::is_quiet)
-            && self.connections.iter().all(Connection::is_at_rest)
+            && self.connections.iter().all(|(_, known)| known.is_at_rest())
             && self.turn.is_empty()
     }
 

@@ -242,7 +242,7 @@ impl<S: Protocol> Shard<S> {
     fn handle_joined(&mut self, now: Now, joined: Joined) {
         let key = joined.session;
         let awaited = self.connections.at_key(key).is_some_and(|connection| {
-            connection.waiting.as_ref() == Some(&Waiting::Join(joined.channel.clone()))
+            matches!(&connection.waiting, Some(Waiting::Join(name)) if *name == joined.channel)
         });
         // The session died or gave up meanwhile; its leave follows the join over the same ring.
         if !awaited {
@@ -391,9 +391,7 @@ impl<S: Protocol> Shard<S> {
         self.wheel.cancel(slot);
         self.index.release(slot);
         if let Some(connection) = self.connections.close(slot) {
-            self.backlog_bytes -= connection
-                .backlog
-                .map_or(0, |backlog| backlog.unsent().len());
+            self.backlog_bytes -= connection.owed_bytes();
             self.commands.push(how);
         }
     }

@@ -52,6 +52,13 @@ pub struct BacklogLimits {
     pub total: usize,
 }
 
+impl BacklogLimits {
+    /// Beyond this backlog, in bytes, a socket's input is held.
+    fn held_from_bytes(&self) -> usize {
+        self.bytes / 2
+    }
+}
+
 /// What a shard is made of.
 #[derive(Debug)]
 pub struct Setup {
@@ -218,11 +225,8 @@ impl<S: Protocol> Shard<S> {
             };
             let rest = input.get_mut(at..).unwrap_or_default();
             // Whoever sends faster than it reads our answers is slowed down, not cut off.
-            let owed = connection
-                .backlog
-                .as_ref()
-                .map_or(0, |backlog| backlog.unsent().len());
-            connection.is_behind = connection.waiting.is_none() && owed > self.limits.bytes / 2;
+            connection.is_behind = connection.waiting.is_none()
+                && connection.owed_bytes() > self.limits.held_from_bytes();
             if connection.waiting.is_some() || connection.is_behind {
                 connection.held.extend_from_slice(rest);
                 return Reading::Paused;

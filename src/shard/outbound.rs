@@ -75,12 +75,7 @@ impl<S: Protocol> Shard<S> {
             self.batched.push(share.clone());
             return;
         };
-        for range in ranges.get(share.ranges.clone()).unwrap_or_default() {
-            let bytes = self
-                .turn
-                .log()
-                .get(range.start as usize..range.end as usize);
-            let bytes = bytes.unwrap_or_default();
+        for bytes in bytes_of(self.turn.log(), share, ranges) {
             backlog.append(bytes);
             self.backlog_bytes += bytes.len();
         }
@@ -98,13 +93,7 @@ impl<S: Protocol> Shard<S> {
         let Some(connection) = self.connections.at(slot) else {
             return;
         };
-        let log = self.turn.log();
-        let ranges = ranges.get(share.ranges.clone()).unwrap_or_default().iter();
-        let ranges = ranges.map(|range| {
-            log.get(range.start as usize..range.end as usize)
-                .unwrap_or_default()
-        });
-        let backlog = Backlog::new(ranges, taken, now);
+        let backlog = Backlog::new(bytes_of(self.turn.log(), share, ranges), taken, now);
         self.backlog_bytes += backlog.unsent().len();
         connection.backlog = Some(Box::new(backlog));
         self.blocked.push(slot);
@@ -142,7 +131,7 @@ impl<S: Protocol> Shard<S> {
             };
             backlog.handle_sent(taken, now);
             self.backlog_bytes -= taken;
-            if connection.is_behind && length - taken <= self.limits.bytes / 2 {
+            if connection.is_behind && length - taken <= self.limits.held_from_bytes() {
                 connection.is_behind = false;
                 self.caught_up.push(key);
             }
@@ -207,10 +196,9 @@ impl<S: Protocol> Shard<S> {
             ..
         } = self;
         let mut owed = |slot: Slot| {
-            let backlog = connections
+            connections
                 .at(slot)
-                .and_then(|known| known.backlog.as_ref());
-            backlog.map_or(0, |backlog| backlog.unsent().len())
+                .map_or(0, |connection| connection.owed_bytes())
         };
         blocked
             .iter()
@@ -281,4 +269,17 @@ impl<S: Protocol> Shard<S> {
         self.depart(slot);
         self.free(slot, Command::Reset(slot));
     }
+}
+
+/// What a share holds, range by range.
+fn bytes_of<'a>(
+    log: &'a [u8],
+    share: &Share,
+    ranges: &'a [Range<u32>],
+) -> impl Iterator<Item = &'a [u8]> {
+    let ranges = ranges.get(share.ranges.clone()).unwrap_or_default();
+    ranges.iter().map(|range| {
+        log.get(range.start as usize..range.end as usize)
+            .unwrap_or_default()
+    })
 }
