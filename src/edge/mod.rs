@@ -367,7 +367,7 @@ impl<S: Protocol> Edge<S> {
 
     fn handle_lost(self: &Rc<Self>, key: SessionKey) {
         let mut shard = self.shard.borrow_mut();
-        shard.handle_lost(key);
+        shard.handle_lost(self.now(), key);
         self.carry_out(shard);
     }
 

@@ -147,7 +147,8 @@ impl<S: Protocol> Shard<S> {
         }
     }
 
-    /// Takes messages to this shard in order, those from others and its own alike.
+    /// Takes messages to this shard in order, those from others and its own alike. Every call from
+    /// outside ends with it, or what the shard told itself would wait for the next one.
     pub(super) fn run_loopback(&mut self, now: Now) {
         if self.is_looping {
             return;
@@ -160,19 +161,11 @@ impl<S: Protocol> Shard<S> {
     }
 
     fn take_message(&mut self, now: Now, message: Message) {
-        match message {
-            Message::Deliver(broadcast) => self.deliver(&broadcast),
-            Message::Publish { .. } | Message::Join(_) | Message::Leave { .. } => {
-                self.take_as_home(message);
-            }
-            Message::Joined(joined) => self.handle_joined(now, *joined),
-            Message::Published(key) => self.handle_published(now, key),
-        }
-    }
-
-    fn take_as_home(&mut self, message: Message) {
         let mut said = std::mem::take(&mut self.said);
         match message {
+            Message::Deliver(broadcast) => self.deliver(&broadcast),
+            Message::Joined(joined) => self.handle_joined(now, *joined),
+            Message::Published(key) => self.handle_published(now, key),
             Message::Publish {
                 broadcast,
                 answer_to,
@@ -191,7 +184,6 @@ impl<S: Protocol> Shard<S> {
             } => {
                 self.homes.handle_leave(app, &channel, session, &mut said);
             }
-            Message::Deliver(_) | Message::Joined(_) | Message::Published(_) => {}
         }
         for said in said.drain(..) {
             match said {
@@ -310,18 +302,12 @@ impl<S: Protocol> Shard<S> {
         if !ChannelKind::of(&channel).is_presence() {
             return;
         }
-        let home = home_of(app, self.shards);
         let leave = Message::Leave {
             app,
             channel,
             session,
         };
-        // Behind a connection that broke no call comes that would run the loopback.
-        if home == self.me && self.loopback.is_empty() && !self.is_looping {
-            self.take_as_home(leave);
-        } else {
-            self.send(home, leave);
-        }
+        self.send(home_of(app, self.shards), leave);
     }
 
     /// Our Close frame stands in the turn log: the session leaves, and the peer's is awaited.

@@ -241,7 +241,7 @@ impl<S: Protocol> Shard<S> {
             let is_stuck = taken == 0 && self.effects.list.is_empty();
             self.execute(now, key.slot);
             if is_stuck {
-                self.lose(key.slot);
+                self.handle_lost(now, key);
             }
             at += taken;
         }
@@ -260,12 +260,14 @@ impl<S: Protocol> Shard<S> {
             Life::Open if connection.is_answering() => {}
             Life::Open | Life::EchoAwaited { .. } => self.finish(now.instant, key.slot),
         }
+        self.run_loopback(now);
     }
 
     /// The connection broke.
-    pub fn handle_lost(&mut self, key: SessionKey) {
+    pub fn handle_lost(&mut self, now: Now, key: SessionKey) {
         if self.connections.at_key(key).is_some() {
             self.lose(key.slot);
+            self.run_loopback(now);
         }
     }
 
@@ -299,6 +301,7 @@ impl<S: Protocol> Shard<S> {
         }
         self.close_stalled(now.instant);
         self.pace_drain(now);
+        self.run_loopback(now);
     }
 
     /// What to tell other shards, in order; empties the list.

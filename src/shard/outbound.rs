@@ -30,6 +30,7 @@ impl<S: Protocol> Shard<S> {
         for key in std::mem::take(&mut self.caught_up) {
             self.resume(now, key);
         }
+        self.run_loopback(now);
         had_work
     }
 

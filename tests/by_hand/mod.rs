@@ -168,7 +168,7 @@ impl Fleet {
     /// The peer's connection breaks.
     pub(crate) fn lose(&mut self, peer: &Peer) {
         let shard = usize::from(peer.key.shard.0);
-        self.shards[shard].handle_lost(peer.key);
+        self.shards[shard].handle_lost(self.now, peer.key);
         self.collect(shard);
     }
 

@@ -206,7 +206,7 @@ impl Fleet {
             node.carry_out(net);
             net.sockets[number].is_paused = true;
         } else {
-            node.shard.handle_lost(key);
+            node.shard.handle_lost(self.now, key);
             node.carry_out(net);
         }
     }
