@@ -3,9 +3,11 @@
 
 use std::collections::BTreeSet;
 
+use answers::{allowing, healthy, is_answered, taken, text};
 use harness::{ACCEPTED, Client, Opcode, PONG, Server, api, encode, error, upgrade_head};
 use harness::{on_every_fleet, on_every_server, subscribed};
 
+mod answers;
 mod harness;
 
 /// What pusher-js asks for.
@@ -181,27 +183,20 @@ fn r011_r013_r014_whoever_could_have_upgraded_is_told_how() {
 fn r015_only_get_upgrades() {
     on_every_server(|server| {
         let head = upgrade_head("/app/key-1", "").replace("GET", "POST");
-        let answer = api::call(server, &head);
-        assert!(
-            answer
-                .head
-                .starts_with("HTTP/1.1 405 Method Not Allowed\r\n"),
-            "{}",
-            answer.head
-        );
-        assert_eq!(answer.header("Allow"), Some("GET"));
-        assert_eq!(answer.body, "Method not allowed.");
+        let not_allowed = text("405 Method Not Allowed", "Method not allowed.");
+        is_answered(server, head, &allowing("GET", &not_allowed));
     });
+}
+
+fn not_found() -> String {
+    text("404 Not Found", "Not found.")
 }
 
 #[test]
 fn r017_a_trailing_slash_or_another_path_is_not_found() {
     on_every_server(|server| {
         for target in ["/app/key-1/", "/app/", "/app", "/nothing"] {
-            let answer = api::call(server, &upgrade_head(target, ""));
-            let status = "HTTP/1.1 404 Not Found\r\n";
-            assert!(answer.head.starts_with(status), "{target}: {}", answer.head);
-            assert_eq!(answer.body, "Not found.", "{target}");
+            is_answered(server, upgrade_head(target, ""), &not_found());
         }
     });
 }
@@ -246,18 +241,15 @@ fn r020_with_a_path_everything_lives_under_it() {
             let server = Server::start(fleet, &[("REVERB_SERVER_PATH", path)]);
             let mut client = Client::connect(&server, "/ws/app/key-1");
             client.subscribe("c");
-            let get = |target: &str| api::call(&server, &api::request("GET", target, "", ""));
-            assert_eq!(get("/ws/up").body, r#"{"health":"OK"}"#);
-            assert_eq!(get("/up").status, 404);
-            assert_eq!(
-                api::call(&server, &upgrade_head("/app/key-1", "")).status,
-                404
-            );
+            let get = |target: &str| api::request("GET", target, "", "");
+            is_answered(&server, get("/ws/up"), &healthy());
+            is_answered(&server, get("/up"), &not_found());
+            is_answered(&server, upgrade_head("/app/key-1", ""), &not_found());
             // The signature is over the path without it.
             let body = r#"{"name":"E","channel":"c","data":"x"}"#;
             let target = api::signed_target("1", "POST", "/apps/app-1/events", "", body);
             let publish = api::request("POST", &format!("/ws{target}"), "", body);
-            assert_eq!(api::call(&server, &publish).status, 200);
+            is_answered(&server, publish, &taken());
             assert_eq!(client.hear(), r#"{"event":"E","data":"x","channel":"c"}"#);
         }
     });

@@ -228,6 +228,7 @@ fn r079_ten_subscriptions_in_one_write_are_ten_answers_in_order() {
         for number in 0..10 {
             assert_eq!(client.hear(), subscribed(&format!("channel-{number}")));
         }
+        client.hears_nothing();
     });
 }
 

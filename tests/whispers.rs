@@ -2,7 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use channels::{enter, join, member_added, signed};
-use harness::{Client, Opcode, Server, api, encode, error, invalid_message, on_every_server};
+use harness::{Client, Opcode, Server, api, encode, error, invalid_message};
+use harness::{on_every_fleet, on_every_server};
 
 mod channels;
 mod harness;
@@ -12,6 +13,10 @@ const BOTH: &str = r#"{"count":2,"ids":["1","2"],"hash":{"1":{},"2":{}}}"#;
 
 fn not_a_member() -> String {
     error(4009, "The client is not a member of the specified channel.")
+}
+
+fn switched_off() -> String {
+    error(4301, "The app does not have client messaging enabled.")
 }
 
 /// Two sockets of `app-NAME`: who whispers and who listens.
@@ -140,15 +145,27 @@ fn r130_who_is_not_subscribed_is_refused_and_stays_connected() {
 fn r131_where_whispers_are_off_each_is_refused() {
     on_every_server(|server| {
         let (mut sender, mut listener) = pair_on(server, "none", "private-c");
-        let refused = error(4301, "The app does not have client messaging enabled.");
         for channel in ["private-c", "private-none"] {
             sender.say(client_x(channel, r#"{"x":1}"#));
-            assert_eq!(sender.hear(), refused);
+            assert_eq!(sender.hear(), switched_off());
         }
         // Not a whisper, so not even refused.
         sender.say(r#"{"event":"foo","channel":"private-c","data":{"x":1}}"#);
         sender.hears_nothing();
         channels::hears_nothing_published(server, "none", &mut listener);
+    });
+}
+
+#[test]
+fn r131_an_unknown_word_for_who_may_whisper_means_nobody() {
+    let file = "[[apps]]\napp_id = \"app-odd\"\nkey = \"key-odd\"\nsecret = \"secret-odd\"\n\
+                accept_client_events_from = \"anybody\"\n";
+    on_every_fleet(|fleet| {
+        let server = Server::start_with_file(fleet, file, &[]);
+        let (mut sender, mut listener) = pair_on(&server, "odd", "private-c");
+        sender.say(client_x("private-c", "{}"));
+        assert_eq!(sender.hear(), switched_off());
+        channels::hears_nothing_published(&server, "odd", &mut listener);
     });
 }
 
@@ -179,7 +196,7 @@ fn r132_r139_mode_all_keeps_every_member_but_a_forged_user() {
 }
 
 #[test]
-fn r132_mode_all_names_the_sender_if_it_is_a_member_itself() {
+fn r132_r142_mode_all_names_the_sender_if_it_is_a_member_and_spares_it() {
     on_every_server(|server| {
         let (mut sender, mut listener) = pair(server, "all");
         let two = r#"{"user_id":"2","user_info":{}}"#;
@@ -192,6 +209,13 @@ fn r132_mode_all_names_the_sender_if_it_is_a_member_itself() {
         assert_eq!(
             listener.hear(),
             r#"{"event":"client-x","channel":"presence-c","data":{"x":1},"foo":0,"user_id":"1"}"#
+        );
+        assert_eq!(sender.hear(), member_added("presence-c", two));
+        // The listener's answer comes next: the sender's own whisper never came.
+        listener.say(client_x("presence-c", "{}"));
+        assert_eq!(
+            sender.hear(),
+            r#"{"event":"client-x","channel":"presence-c","data":{},"user_id":"2"}"#
         );
     });
 }
