@@ -269,7 +269,7 @@ fn app(key: &str, settings: &str) -> String {
 }
 
 #[test]
-fn r021_r022_r026_an_allowed_origin_is_established() {
+fn r021_r022_r025_r026_an_allowed_origin_is_established() {
     let allowed = [
         ("any", ""),
         ("any", "Origin: http://anything.example\r\n"),

@@ -1,37 +1,53 @@
-//! Every requirement that is due has a test that carries its number.
+//! Every item that Slapback owes to whoever comes from Reverb has a test that carries its number.
 //!
-//! Requirements are the `R-nnn` rows of `docs/requirements.md`. A test carries one or several at
-//! the front of its name: `r083_r084_wrong_or_missing_signatures_are_refused`.
+//! Items are the rows `| R-nnn | mark | text |` of `docs/compatibility.md`. A test carries one or
+//! several at the front of its name: `r083_r084_wrong_or_missing_signatures_are_refused`.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Shown by something other than a Rust test; the file names the requirement.
-const ELSEWHERE: &[(u16, &str)] = &[(53, "tests/autobahn/check.sh")];
+const PAGE: &str = "docs/compatibility.md";
+const ITEMS_COUNT: u16 = 251;
 
 #[test]
-fn every_requirement_that_is_due_has_a_test() {
-    let mut missing = requirements().due;
-    assert!(missing.len() > 150, "the list could not be read");
-    for (number, file) in ELSEWHERE {
-        let text = fs::read_to_string(root().join(file)).unwrap_or_default();
-        let name = format!("R-{number:03}");
-        assert!(text.contains(&name), "{file} does not name {name}");
-        missing.remove(number);
-    }
-    for name in tests() {
-        for number in numbers(&name) {
-            missing.remove(&number);
-        }
-    }
-    assert!(missing.is_empty(), "without a test: {missing:?}");
+fn items_stand_once_and_in_order() {
+    let numbers = items().into_iter().map(|item| item.number);
+    assert!(numbers.eq(1..=ITEMS_COUNT), "not 1 to {ITEMS_COUNT}");
 }
 
 #[test]
-fn a_test_carries_only_numbers_of_requirements_that_are_due() {
-    let due = requirements().due;
+fn every_item_that_is_due_names_tests_that_carry_its_number() {
+    let tests = tests();
+    let mut complaints = Vec::new();
+    for item in items().iter().filter(|item| item.mark != Mark::Later) {
+        let mut shown = item.code.iter().filter(|code| is_evidence(code)).peekable();
+        if shown.peek().is_none() {
+            complaints.push(format!("R-{:03} names no test", item.number));
+        }
+        for test in shown.filter(|test| !shows(test, item.number, &tests)) {
+            complaints.push(format!("R-{:03} is not shown by {test}", item.number));
+        }
+    }
+    assert!(complaints.is_empty(), "{}", complaints.join("\n"));
+}
+
+#[test]
+fn an_item_that_is_not_due_names_what_it_comes_with_and_no_test() {
+    for item in items().iter().filter(|item| item.mark == Mark::Later) {
+        let number = item.number;
+        assert!(item.text.contains("; comes with "), "R-{number:03}");
+        assert!(
+            !item.code.iter().any(|code| is_evidence(code)),
+            "R-{number:03}"
+        );
+    }
+}
+
+#[test]
+fn a_test_carries_only_numbers_of_items_that_are_due() {
+    let due = marked(|mark| mark != Mark::Later);
     for name in tests() {
         for number in numbers(&name) {
             assert!(due.contains(&number), "{name}: R-{number:03} is not due");
@@ -40,12 +56,15 @@ fn a_test_carries_only_numbers_of_requirements_that_are_due() {
 }
 
 #[test]
-fn requirements_stand_once_and_in_order() {
-    let Requirements { due, later } = requirements();
-    let rows = table_rows("docs/requirements.md").into_iter();
-    let order: Vec<u16> = rows.map(|(number, _)| number).collect();
-    let all: BTreeSet<u16> = due.union(&later).copied().collect();
-    assert!(order.iter().eq(&all), "{order:?}");
+fn what_differs_names_just_the_items_that_are_fixed() {
+    let page = page();
+    let (_, rest) = page.split_once("\n## What differs\n").unwrap();
+    let (differs, _) = rest.split_once("\n## ").unwrap();
+    let named = differs.split("R-").skip(1);
+    let named: BTreeSet<u16> = named
+        .filter_map(|rest| rest.get(..3)?.parse().ok())
+        .collect();
+    assert_eq!(named, marked(|mark| mark == Mark::Fix));
 }
 
 #[test]
@@ -56,35 +75,67 @@ fn numbers_are_read_from_the_front_of_a_test_name() {
     assert_eq!(numbers("r83_short"), [0_u16; 0]);
 }
 
-struct Requirements {
-    due: BTreeSet<u16>,
-    /// Listed, but not served yet.
-    later: BTreeSet<u16>,
+/// One row of the list.
+struct Item {
+    number: u16,
+    mark: Mark,
+    text: String,
+    /// What stands between backquotes in the text.
+    code: Vec<String>,
 }
 
-fn requirements() -> Requirements {
-    let mut found = Requirements {
-        due: BTreeSet::new(),
-        later: BTreeSet::new(),
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mark {
+    /// As Reverb does it.
+    Keep,
+    /// Otherwise than Reverb, on purpose.
+    Fix,
+    /// Not served yet.
+    Later,
+}
+
+fn items() -> Vec<Item> {
+    page().lines().filter_map(item).collect()
+}
+
+/// The item of a row `| R-nnn | mark | text |`; a row that is no item is none.
+fn item(line: &str) -> Option<Item> {
+    let row = line.strip_prefix("| R-")?.strip_suffix(" |")?;
+    let [number, mark, text] = row.split(" | ").collect::<Vec<_>>()[..] else {
+        panic!("not an item: {line}");
     };
-    for (number, text) in table_rows("docs/requirements.md") {
-        if text.starts_with("*later*") {
-            found.later.insert(number);
-        } else {
-            found.due.insert(number);
-        }
+    let mark = match mark {
+        "keep" => Mark::Keep,
+        "fix" => Mark::Fix,
+        "later" => Mark::Later,
+        other => panic!("R-{number} is marked {other:?}"),
+    };
+    let code = text.split('`').skip(1).step_by(2).map(str::to_owned);
+    Some(Item {
+        number: number.parse().unwrap(),
+        mark,
+        text: text.to_owned(),
+        code: code.collect(),
+    })
+}
+
+fn marked(is_wanted: impl Fn(Mark) -> bool) -> BTreeSet<u16> {
+    let wanted = |item: &Item| is_wanted(item.mark).then_some(item.number);
+    items().iter().filter_map(wanted).collect()
+}
+
+/// A test of ours, or the file of a suite that is not written in Rust.
+fn is_evidence(code: &str) -> bool {
+    code.starts_with("tests/") || !numbers(code).is_empty()
+}
+
+/// Whether this test, or the text of this suite, carries the number.
+fn shows(evidence: &str, number: u16, tests: &BTreeSet<String>) -> bool {
+    if evidence.starts_with("tests/") {
+        let text = fs::read_to_string(root().join(evidence)).unwrap_or_default();
+        return text.contains(&format!("R-{number:03}"));
     }
-    found
-}
-
-/// Number and text of each row `| R-nnn | text |`.
-fn table_rows(document: &str) -> Vec<(u16, String)> {
-    let text = fs::read_to_string(root().join(document)).unwrap();
-    let row = |line: &str| {
-        let (number, text) = line.strip_prefix("| R-")?.split_once(" | ")?;
-        Some((number.parse().ok()?, text.to_owned()))
-    };
-    text.lines().filter_map(row).collect()
+    tests.contains(evidence) && numbers(evidence).contains(&number)
 }
 
 /// The names of all tests under `src/` and `tests/` that are not ignored.
@@ -138,6 +189,10 @@ fn collect(folder: &Path, extension: &str, files: &mut Vec<PathBuf>) {
 
 fn has_extension(path: &Path, extension: &str) -> bool {
     path.extension().is_some_and(|found| found == extension)
+}
+
+fn page() -> String {
+    fs::read_to_string(root().join(PAGE)).unwrap()
 }
 
 fn root() -> &'static Path {

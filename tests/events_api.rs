@@ -135,7 +135,7 @@ fn r190_the_socket_named_is_left_out_and_an_unknown_one_leaves_out_nobody() {
 }
 
 #[test]
-fn r193_missing_members_and_wrong_types_are_named() {
+fn r193_r199_missing_members_and_wrong_types_are_named() {
     on_every_server(|server| {
         let missing = [NAME_MISSING, DATA_MISSING, CHANNEL_MISSING].join(",");
         let cases = [

@@ -236,7 +236,7 @@ fn r133_mode_all_takes_a_list_of_channels() {
 }
 
 #[test]
-fn r134_r135_r136_r138_data_may_be_nothing_or_json_and_stays_as_it_is() {
+fn r134_r135_r136_r137_r138_data_may_be_nothing_or_json_and_stays_as_it_is() {
     on_every_server(|server| {
         let (mut sender, mut listener) = pair_on(server, "1", "private-c4");
         for (said, heard) in [
