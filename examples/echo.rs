@@ -14,6 +14,7 @@ use slapback::proto::handshake;
 use slapback::proto::http::{Limits, Read, Reader};
 use slapback::proto::session::{Context, Effect, Effects, Protocol, Settings};
 use slapback::shard::BacklogLimits;
+use slapback::shard::cache::CacheLimits;
 
 /// Autobahn sends messages of up to 16 MiB.
 const MESSAGE_BYTES_MAX: u64 = 32 << 20;
@@ -55,6 +56,10 @@ fn main() {
             bytes: BACKLOG_BYTES,
             wait: Duration::from_secs(10),
             total: 8 * BACKLOG_BYTES,
+        },
+        cache: CacheLimits {
+            channels: 100,
+            bytes: 1 << 20,
         },
         ring_bytes: 1 << 20,
         connections_max: 1000,

@@ -68,12 +68,14 @@ pub struct Broadcast {
 }
 
 /// What the subscribers of one channel get.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Delivery {
     /// The channel's name.
     pub channel: Box<str>,
     /// One whole WebSocket text frame, header included, as it goes on the wire.
     pub frame: Box<[u8]>,
+    /// The channel keeps it for those who subscribe later.
+    pub is_kept: bool,
 }
 
 impl Broadcast {

@@ -54,6 +54,10 @@ pub struct Config {
     pub backlog_total: usize,
     /// Bytes on their way from one shard to another.
     pub ring_bytes: usize,
+    /// Cache channels of one app whose last event is kept.
+    pub cache_channels: usize,
+    /// Bytes of the events that the cache channels of one app keep.
+    pub cache_bytes: usize,
     /// Seconds between `/up` answering 503 and the first close.
     pub drain_delay_s: u64,
     /// Seconds over which the sockets are closed.

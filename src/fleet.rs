@@ -19,6 +19,7 @@ use crate::metrics::{Merged, Metrics};
 use crate::proto::session::{Protocol, Settings};
 use crate::refusals::RefusalLog;
 use crate::ring::Inbox;
+use crate::shard::cache::CacheLimits;
 use crate::shard::ends::{Ends, mesh};
 use crate::shard::message::ShardIndex;
 use crate::shard::{BacklogLimits, Setup};
@@ -47,6 +48,8 @@ pub struct Blueprint {
     pub settings: Arc<Settings>,
     /// Bounds of backlogs.
     pub limits: BacklogLimits,
+    /// Bounds of what each app's cache channels keep.
+    pub cache: CacheLimits,
     /// Bytes that may wait for one shard in all rings.
     pub ring_bytes: usize,
     /// Connections that the file limit leaves room for.
@@ -197,6 +200,7 @@ impl Blueprint {
             settings: Arc::clone(&self.settings),
             metrics,
             limits: self.limits,
+            cache: self.cache,
             seed: fastrand::u64(..),
             start: common.start,
         };

@@ -19,6 +19,7 @@ use slapback::log;
 use slapback::proto::api::ApiSettings;
 use slapback::proto::session::{Session, Settings};
 use slapback::shard::BacklogLimits;
+use slapback::shard::cache::CacheLimits;
 use slapback::{EXIT_CANNOT_BIND, EXIT_CONFIGURATION, EXIT_INTERNAL, EXIT_STOPPED};
 use tracing::{info, warn};
 
@@ -223,6 +224,10 @@ fn blueprint(
             bytes: config.backlog_bytes,
             wait: Duration::from_secs(config.backlog_seconds),
             total: config.backlog_total,
+        },
+        cache: CacheLimits {
+            channels: config.cache_channels,
+            bytes: config.cache_bytes,
         },
         ring_bytes: config.ring_bytes,
         connections_max: files.saturating_sub(own),

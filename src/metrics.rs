@@ -53,6 +53,8 @@ counters! {
     BroadcastTaken => "broadcast_taken",
     /// Events handed to sockets.
     Delivered => "delivered",
+    /// Last events of cache channels dropped for want of room.
+    CacheDropped => "cache_dropped",
     /// Backlogs closed for their bytes.
     BacklogBytes => "backlog_bytes",
     /// Backlogs closed for want of progress.

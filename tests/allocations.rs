@@ -18,6 +18,7 @@ use slapback::fleet::{Blueprint, Fleet, Shards};
 use slapback::hex;
 use slapback::proto::session::{Session, Settings};
 use slapback::shard::BacklogLimits;
+use slapback::shard::cache::CacheLimits;
 
 /// Events of one measurement; how many are published in one go varies, and so do the turns.
 const EVENTS: u64 = 1000;
@@ -139,6 +140,10 @@ fn start(driver: Driver) -> Fleet {
             bytes: 1 << 20,
             wait: Duration::from_secs(10),
             total: 256 << 20,
+        },
+        cache: CacheLimits {
+            channels: 100,
+            bytes: 1 << 20,
         },
         ring_bytes: 64 << 20,
         connections_max: 10 * SUBSCRIBERS,

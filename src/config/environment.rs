@@ -151,6 +151,9 @@ pub(super) fn tuning(environment: &Environment) -> Result<Config, ConfigError> {
         backlog_seconds: seconds("SLAPBACK_BACKLOG_SECONDS", 1, 10)?,
         backlog_total: bytes("SLAPBACK_BACKLOG_TOTAL", 256 << 20)?,
         ring_bytes: bytes("SLAPBACK_RING_BYTES", 64 << 20)?,
+        cache_channels: whole(environment, "SLAPBACK_CACHE_CHANNELS", 1, usize::MAX)?
+            .unwrap_or(10_000),
+        cache_bytes: bytes("SLAPBACK_CACHE_BYTES", 64 << 20)?,
         drain_delay_s: seconds("SLAPBACK_DRAIN_DELAY", 0, 0)?,
         drain_seconds: seconds("SLAPBACK_DRAIN_SECONDS", 0, 5)?,
         auth_timestamp_tolerance_s: seconds("SLAPBACK_AUTH_TIMESTAMP_TOLERANCE", 0, 600)?,

@@ -45,6 +45,11 @@ impl fmt::Display for Config {
         writeln!(out, "rings                {} bytes", self.ring_bytes)?;
         writeln!(
             out,
+            "cached events        {} channels or {} bytes per app",
+            self.cache_channels, self.cache_bytes
+        )?;
+        writeln!(
+            out,
             "drain                {} s delay, then over {} s",
             self.drain_delay_s, self.drain_seconds
         )?;

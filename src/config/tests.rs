@@ -71,6 +71,10 @@ fn the_environment_of_the_reverb_container_starts_as_it_is() {
         (config.backlog_total, config.ring_bytes),
         (268_435_456, 67_108_864)
     );
+    assert_eq!(
+        (config.cache_channels, config.cache_bytes),
+        (10_000, 67_108_864)
+    );
     assert_eq!((config.drain_delay_s, config.drain_seconds), (0, 5));
     assert_eq!(config.auth_timestamp_tolerance_s, 600);
     let [app] = config.apps.as_slice() else {
@@ -274,6 +278,8 @@ fn our_own_names_are_read() {
         ("SLAPBACK_BACKLOG_SECONDS", "5"),
         ("SLAPBACK_BACKLOG_TOTAL", "6"),
         ("SLAPBACK_RING_BYTES", "7"),
+        ("SLAPBACK_CACHE_CHANNELS", "10"),
+        ("SLAPBACK_CACHE_BYTES", "11"),
         ("SLAPBACK_DRAIN_DELAY", "8"),
         ("SLAPBACK_DRAIN_SECONDS", "9"),
         ("SLAPBACK_AUTH_TIMESTAMP_TOLERANCE", "0"),
@@ -299,6 +305,7 @@ fn our_own_names_are_read() {
         ),
         (7, 8, 9)
     );
+    assert_eq!((config.cache_channels, config.cache_bytes), (10, 11));
     assert_eq!(config.auth_timestamp_tolerance_s, 0);
     assert!(config.reuse_port && config.warnings[0].starts_with("SLAPBACK_REUSE_PORT"));
 }

@@ -10,6 +10,7 @@ use crate::app::{AppIndex, Apps};
 use crate::broadcast::{Broadcast, Delivery, SocketId};
 use crate::proto::Now;
 use crate::proto::auth::{self, ApiRefusal};
+use crate::proto::channel::ChannelKind;
 use crate::proto::event::{self, Scratch};
 use crate::proto::frame;
 use crate::proto::http::Request;
@@ -328,6 +329,7 @@ impl<'a> EventBody<'a> {
             .into_iter()
             .map(|channel| Delivery {
                 frame: frame::text_frame(|out| event::api_event(out, name, data, &channel)),
+                is_kept: ChannelKind::of(&channel).keeps(name),
                 channel: channel.into(),
             })
             .collect();

@@ -51,7 +51,15 @@ impl ChannelKind {
     pub fn is_cache(self) -> bool {
         matches!(self, Self::Cache | Self::PrivateCache | Self::PresenceCache)
     }
+
+    /// It repeats a server's event of this name: a client event never, whoever sends it.
+    pub fn keeps(self, event: &str) -> bool {
+        self.is_cache() && !event.starts_with(CLIENT_EVENT)
+    }
 }
+
+/// How the name of an event begins that clients may send.
+pub const CLIENT_EVENT: &str = "client-";
 
 #[cfg(test)]
 mod tests {
@@ -98,6 +106,26 @@ mod tests {
             assert_eq!(kind.is_authorised(), authorised);
             assert_eq!(kind.is_presence(), presence);
             assert_eq!(kind.is_cache(), cache);
+        }
+    }
+
+    #[test]
+    fn r118_cache_channels_keep_every_event_but_client_events() {
+        for (event, kept) in [
+            ("upd", true),
+            ("App\\Events\\T", true),
+            ("clients", true),
+            ("Client-x", true),
+            ("", true),
+            ("client-", false),
+            ("client-x", false),
+        ] {
+            for kind in [Cache, PrivateCache, PresenceCache] {
+                assert_eq!(kind.keeps(event), kept, "{event}");
+            }
+            for kind in [Public, Private, Presence] {
+                assert!(!kind.keeps(event), "{event}");
+            }
         }
     }
 }

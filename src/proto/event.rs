@@ -8,6 +8,7 @@ mod write;
 
 use std::borrow::Cow;
 
+use crate::proto::channel::CLIENT_EVENT;
 use crate::proto::json::{self, Child, Malformed, Value, Workspace};
 
 pub use write::{
@@ -212,7 +213,7 @@ fn client_event<'a>(
         return Err(InvalidMessage);
     }
     let data = whisper_data(members.data, inner)?;
-    if !event.starts_with("client-") {
+    if !event.starts_with(CLIENT_EVENT) {
         return Ok(ClientMessage::Ignored);
     }
     Ok(ClientMessage::Whisper(Whisper {

@@ -171,6 +171,8 @@ impl<S: Protocol> Shard<S> {
                 answer_to,
             } => {
                 self.metrics.add(Counter::BroadcastTaken, 1);
+                let dropped = self.homes.handle_publish(now.instant, &broadcast);
+                self.metrics.add(Counter::CacheDropped, dropped);
                 self.fan_out(&broadcast);
                 if let Some(key) = answer_to {
                     self.send(key.shard, Message::Published(key));

@@ -1,10 +1,12 @@
 //! A home: what must be said in one order of the apps that live on this shard.
 //!
-//! It keeps the members of their presence channels and gives events their order. It answers by
-//! filling a list of messages; the shard sends them. It never touches a socket or the index.
+//! It keeps the members of their presence channels and the last events of their cache channels,
+//! and gives events their order. It answers by filling a list of messages; the shard sends them.
+//! It never touches a socket or the index.
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use ahash::RandomState;
 
@@ -12,6 +14,7 @@ use crate::app::AppIndex;
 use crate::broadcast::{Broadcast, Delivery, SocketId};
 use crate::proto::presence::{Arrival, Departure, Presence};
 use crate::proto::{event, frame};
+use crate::shard::cache::{Cache, CacheLimits, Cached};
 use crate::shard::message::{Join, Joined, SessionKey, ShardIndex};
 
 /// The shard that is home to an app: the same on every shard of a fleet.
@@ -25,6 +28,7 @@ pub fn home_of(app: AppIndex, shards: u16) -> ShardIndex {
 #[derive(Debug)]
 pub struct Homes {
     channels: HashMap<AppIndex, HashMap<Box<str>, Presence<SessionKey>, RandomState>, RandomState>,
+    cache: Cache,
     hasher: RandomState,
     text: String,
 }
@@ -39,11 +43,12 @@ pub enum Said {
 }
 
 impl Homes {
-    /// Homes without members; `hasher` seeds their maps.
-    pub fn new(hasher: RandomState) -> Self {
+    /// Homes that keep nothing yet; `hasher` seeds their maps.
+    pub fn new(cache: CacheLimits, hasher: RandomState) -> Self {
         let channels = HashMap::with_hasher(hasher.clone());
         Self {
             channels,
+            cache: Cache::new(cache, hasher.clone()),
             hasher,
             text: String::new(),
         }
@@ -107,6 +112,29 @@ impl Homes {
         }
     }
 
+    /// Takes an event into its app's order, and keeps it where it is to be kept. Gives how many
+    /// cached events were dropped for want of room.
+    pub fn handle_publish(&mut self, now: Instant, broadcast: &Arc<Broadcast>) -> u64 {
+        self.cache.keep(now, broadcast)
+    }
+
+    /// Time has passed: what was kept too long goes.
+    pub fn handle_tick(&mut self, now: Instant) {
+        self.cache.sweep(now);
+    }
+
+    /// The last event of a cache channel whose app has its home here, as JSON text, byte for byte
+    /// as it was delivered: `{"event":…,"data":…,"channel":…}`. For the query API's `info=cache`;
+    /// `None` if nothing was published on it for 30 minutes, or what was has been dropped.
+    pub fn cached(&self, now: Instant, app: AppIndex, channel: &str) -> Option<&[u8]> {
+        self.cache.last(now, app, channel).map(Cached::text)
+    }
+
+    /// Events that its cache channels keep.
+    pub fn cached_count(&self) -> usize {
+        self.cache.events_count()
+    }
+
     /// Presence channels with members.
     pub fn channels_count(&self) -> usize {
         self.channels.values().map(HashMap::len).sum()
@@ -122,6 +150,7 @@ fn to_everyone(app: AppIndex, channel: &str, except: Option<SocketId>, frame: Bo
     let deliveries = vec![Delivery {
         channel: channel.into(),
         frame,
+        is_kept: false,
     }];
     Said::Everyone(Arc::new(Broadcast {
         app,

@@ -6,6 +6,7 @@
 //! seeded scheduler.
 
 pub mod backlog;
+pub mod cache;
 pub mod connection;
 pub mod drain;
 mod effects;
@@ -31,6 +32,7 @@ use crate::metrics::{Counter, Metrics};
 use crate::proto::Now;
 use crate::proto::event::Scratch;
 use crate::proto::session::{Effects, Pressure, Protocol, Refused, Session, Settings};
+use crate::shard::cache::CacheLimits;
 use crate::shard::connection::{Connections, Life};
 use crate::shard::drain::Drain;
 use crate::shard::flusher::{Outgoing, Sent};
@@ -74,6 +76,8 @@ pub struct Setup {
     pub metrics: Arc<Metrics>,
     /// Bounds of backlogs.
     pub limits: BacklogLimits,
+    /// Bounds of what each app's cache channels keep.
+    pub cache: CacheLimits,
     /// Seeds socket ids and hash maps.
     pub seed: u64,
     /// The time it starts.
@@ -173,7 +177,7 @@ impl<S: Protocol> Shard<S> {
             connections: Connections::default(),
             by_socket: HashMap::with_hasher(hasher.clone()),
             index: Index::new(hasher.clone()),
-            homes: Homes::new(hasher),
+            homes: Homes::new(setup.cache, hasher),
             wheel: Wheel::new(setup.start),
             turn: Turn::default(),
             drain: None,
@@ -296,6 +300,7 @@ impl<S: Protocol> Shard<S> {
             self.handle_due(now, slot);
         }
         self.due = due;
+        self.homes.handle_tick(now.instant);
         for key in std::mem::take(&mut self.late) {
             self.resume(now, key);
         }
@@ -355,6 +360,11 @@ impl<S: Protocol> Shard<S> {
     /// Presence channels that its homes keep members of.
     pub fn presence_channels_count(&self) -> usize {
         self.homes.channels_count()
+    }
+
+    /// Events that the cache channels of its homes keep.
+    pub fn cached_events_count(&self) -> usize {
+        self.homes.cached_count()
     }
 
     /// Bytes of all backlogs together.

@@ -12,6 +12,7 @@ use slapback::app::{App, AppIndex, AppSettings, Apps};
 use slapback::metrics::{Counter, Metrics};
 use slapback::proto::Now;
 use slapback::proto::session::{Session, Settings};
+use slapback::shard::cache::CacheLimits;
 use slapback::shard::flusher::{Flusher, Outgoing, Sent};
 use slapback::shard::home::home_of;
 use slapback::shard::message::{Message, SessionKey, ShardIndex};
@@ -96,6 +97,10 @@ impl Fleet {
                     bytes: 1 << 20,
                     wait: Duration::from_secs(10),
                     total: 1 << 28,
+                },
+                cache: CacheLimits {
+                    channels: 100,
+                    bytes: 1 << 20,
                 },
                 seed: 1 + number as u64,
                 start,

@@ -10,6 +10,7 @@ use slapback::metrics::{Counter, Metrics};
 use slapback::proto::Now;
 use slapback::proto::session::{Pressure, Settings};
 use slapback::ring::{Inbox, Wake};
+use slapback::shard::cache::CacheLimits;
 use slapback::shard::ends::{Ends, Part, TURN, mesh};
 use slapback::shard::message::{SessionKey, ShardIndex};
 use slapback::shard::{BacklogLimits, Command, Reading, Setup, Shard};
@@ -65,6 +66,7 @@ pub(crate) struct Draw {
     pub(crate) shards: u16,
     pub(crate) apps: Arc<Apps>,
     pub(crate) limits: BacklogLimits,
+    pub(crate) cache: CacheLimits,
     pub(crate) ring_bytes: usize,
     pub(crate) now: Now,
 }
@@ -94,6 +96,7 @@ impl Fleet {
                 settings: Arc::clone(&settings),
                 metrics: Arc::clone(&metrics),
                 limits: draw.limits,
+                cache: draw.cache,
                 seed: random.u64(..),
                 start: draw.now.instant,
             };

@@ -7,6 +7,7 @@ use slapback::app::{AppSettings, Apps};
 use slapback::metrics::Counter;
 use slapback::proto::Now;
 use slapback::shard::BacklogLimits;
+use slapback::shard::cache::CacheLimits;
 
 use crate::caller::Caller;
 use crate::client::{Allowed, Client};
@@ -91,6 +92,10 @@ impl World {
                 bytes: [2000, 20_000, 1 << 20][random.usize(0..3)],
                 wait: Duration::from_secs(10),
                 total: [8000, 100_000, 1 << 28][random.usize(0..3)],
+            },
+            cache: CacheLimits {
+                channels: 10_000,
+                bytes: 64 << 20,
             },
             ring_bytes: if is_tight { 3000 } else { 64 << 20 },
             now: Now {

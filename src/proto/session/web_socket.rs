@@ -234,6 +234,7 @@ impl WebSocketPhase {
                 vec![Delivery {
                     channel: channel.into(),
                     frame,
+                    is_kept: false,
                 }]
             }
             ClientEvents::All => whole_whisper(whisper, context),
@@ -296,6 +297,7 @@ fn whole_whisper(whisper: &Whisper<'_>, context: &Context<'_>) -> Vec<Delivery> 
         Delivery {
             channel: channel.into(),
             frame,
+            is_kept: false,
         }
     };
     match &whisper.channels {
