@@ -51,7 +51,7 @@ fn a_subscribe_is_counted_before_it_is_acknowledged() {
         let mut fleet = Fleet::new(shards);
         for shard in 0..shards {
             let peer = fleet.connect(shard);
-            for channel in ["news", "private-a", "presence-r"] {
+            for channel in ["news", "private-a", "presence-r", "cache-a"] {
                 let before = fleet.subscriptions(channel);
                 let subscribe = fleet.subscribe(&peer, channel, None);
                 fleet.say(&peer, &[subscribe]);
@@ -95,7 +95,7 @@ fn r078_channels_count_their_own_subscribers() {
 fn r077_a_second_subscribe_is_no_second_subscription() {
     let mut fleet = Fleet::new(2);
     let peer = fleet.connect(1);
-    for channel in ["news", "private-a", "presence-r"] {
+    for channel in ["news", "private-a", "presence-r", "cache-a"] {
         for _ in 0..2 {
             let subscribe = fleet.subscribe(&peer, channel, None);
             fleet.say(&peer, &[subscribe]);
@@ -147,7 +147,7 @@ fn r125_a_close_leaves_every_channel_exactly_once() {
     let mut fleet = Fleet::new(2);
     let away = fleet.beyond_home(1);
     let peer = fleet.connect(away);
-    let channels = ["news", "private-a", "presence-a", "presence-b"];
+    let channels = ["news", "cache-a", "presence-a", "presence-cache-b"];
     for channel in channels {
         let subscribe = fleet.subscribe(&peer, channel, Some(ANN));
         fleet.say(&peer, &[subscribe]);
@@ -159,7 +159,7 @@ fn r125_a_close_leaves_every_channel_exactly_once() {
     let home = fleet.home();
     let mut left: Vec<String> = fleet.under_way(away, home).map(left_channel).collect();
     left.sort_unstable();
-    assert_eq!(left, ["presence-a", "presence-b"]);
+    assert_eq!(left, ["presence-a", "presence-cache-b"]);
 }
 
 fn left_channel(message: &Message) -> String {

@@ -271,6 +271,29 @@ fn r082_r088_a_private_channel_is_entered_with_its_signature_and_heard() {
 }
 
 #[test]
+fn r088_an_encrypted_event_is_relayed_as_it_is_and_not_looked_into() {
+    const CHANNEL: &str = "private-encrypted-vault";
+    on_every_server(|server| {
+        let (mut client, mut other) = (Client::of_app(server, "1"), Client::of_app(server, "1"));
+        for client in [&mut client, &mut other] {
+            enter("1", client, CHANNEL);
+        }
+        let sealed = r#"{"nonce":"4sVYwy4j+cP3/Q==","ciphertext":"/96+D//l7A5b3iV8+w=="}"#;
+        api::publish_event(server, "1", CHANNEL, "ev", sealed);
+        let data = escaped(sealed);
+        let said = format!(r#"{{"event":"ev","data":"{data}","channel":"{CHANNEL}"}}"#);
+        assert_eq!(client.hear(), said);
+        assert_eq!(other.hear(), said);
+        let whisper = format!(r#"{{"event":"client-x","channel":"{CHANNEL}","data":{sealed}}}"#);
+        other.say(&whisper);
+        assert_eq!(client.hear(), whisper);
+        // It keeps nothing, as any private channel.
+        enter("1", &mut client, CHANNEL);
+        hears_nothing_published(server, "1", &mut client);
+    });
+}
+
+#[test]
 fn r082_r085_r092_the_signature_stands_behind_the_apps_own_key() {
     on_every_server(|server| {
         let mut client = Client::of_app(server, "1");

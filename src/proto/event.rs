@@ -12,7 +12,7 @@ use crate::proto::channel::CLIENT_EVENT;
 use crate::proto::json::{self, Child, Malformed, Value, Workspace};
 
 pub use write::{
-    api_event, connection_established, error, member_added, member_removed, ping, pong,
+    api_event, cache_miss, connection_established, error, member_added, member_removed, ping, pong,
     presence_succeeded, subscription_succeeded, whisper, whisper_whole,
 };
 

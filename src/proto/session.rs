@@ -90,7 +90,7 @@ pub enum Effect {
         /// Raw `user_id`, for its whispers.
         user_id: Option<Box<str>>,
     },
-    /// Ask the home to put it on a presence channel; input waits for the answer.
+    /// Ask the home to put it on a presence or cache channel; input waits for the answer.
     Join {
         /// The channel's name.
         channel: Box<str>,

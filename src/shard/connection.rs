@@ -57,7 +57,7 @@ pub enum Life {
 /// Which answer of a home a connection's input waits for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Waiting {
-    /// To a join of this presence channel.
+    /// To a join of this presence or cache channel.
     Join(Box<str>),
     /// To an API call's publish.
     Published,

@@ -13,6 +13,7 @@ use crate::proto::Now;
 use crate::proto::channel::ChannelKind;
 use crate::proto::session::{Context, Effect, Effects, Memberships, Protocol};
 use crate::proto::{frame, trace};
+use crate::shard::cache::Cached;
 use crate::shard::connection::{Life, Waiting};
 use crate::shard::home::{Said, home_of};
 use crate::shard::index::{Index, Slot};
@@ -178,7 +179,7 @@ impl<S: Protocol> Shard<S> {
                     self.send(key.shard, Message::Published(key));
                 }
             }
-            Message::Join(join) => self.homes.handle_join(*join, &mut said),
+            Message::Join(join) => self.homes.handle_join(now.instant, *join, &mut said),
             Message::Leave {
                 app,
                 channel,
@@ -245,8 +246,11 @@ impl<S: Protocol> Shard<S> {
         }
         self.index
             .join(joined.app, &joined.channel, key.slot, joined.user_id);
-        let placed = self.turn.place_reply(&joined.frame);
-        self.turn.give(key.slot, placed);
+        let last = joined.last.as_ref().map(Cached::frame);
+        for frames in [Some(&*joined.frames), last].into_iter().flatten() {
+            let placed = self.turn.place_reply(frames);
+            self.turn.give(key.slot, placed);
+        }
         self.resume(now, key);
     }
 

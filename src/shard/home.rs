@@ -12,6 +12,7 @@ use ahash::RandomState;
 
 use crate::app::AppIndex;
 use crate::broadcast::{Broadcast, Delivery, SocketId};
+use crate::proto::channel::ChannelKind;
 use crate::proto::presence::{Arrival, Departure, Presence};
 use crate::proto::{event, frame};
 use crate::shard::cache::{Cache, CacheLimits, Cached};
@@ -54,9 +55,10 @@ impl Homes {
         }
     }
 
-    /// Takes a session onto a presence channel: first the others hear of a new member, then it
-    /// gets its answer.
-    pub fn handle_join(&mut self, join: Join, said: &mut Vec<Said>) {
+    /// Takes a session onto a presence or cache channel. The others hear of a new member first;
+    /// then it gets its answer, on a cache channel with the last event behind it.
+    pub fn handle_join(&mut self, now: Instant, join: Join, said: &mut Vec<Said>) {
+        let kind = ChannelKind::of(&join.channel);
         let Join {
             app,
             channel,
@@ -65,28 +67,42 @@ impl Homes {
             member,
         } = join;
         let user_id = member.user_id.clone();
-        let data = member.data.clone();
-        let channels = self
-            .channels
-            .entry(app)
-            .or_insert_with(|| HashMap::with_hasher(self.hasher.clone()));
-        let presence = channels.entry(channel.clone()).or_default();
-        if presence.join(session, member) == Arrival::NewMember {
-            let frame = frame::text_frame(|out| event::member_added(out, &channel, &data));
-            said.push(to_everyone(app, &channel, Some(socket), frame));
+        let mut frames = Vec::new();
+        if kind.is_presence() {
+            let channels = self
+                .channels
+                .entry(app)
+                .or_insert_with(|| HashMap::with_hasher(self.hasher.clone()));
+            let presence = channels.entry(channel.clone()).or_default();
+            let data = member.data.clone();
+            if presence.join(session, member) == Arrival::NewMember {
+                let frame = frame::text_frame(|out| event::member_added(out, &channel, &data));
+                said.push(to_everyone(app, &channel, Some(socket), frame));
+            }
+            self.text.clear();
+            presence.write_succeeded(&mut self.text);
+            let text = &self.text;
+            frame::text(&mut frames, |out| {
+                event::presence_succeeded(out, &channel, text);
+            });
+            self.text.shrink_to(TEXT_KEPT);
+        } else {
+            frame::text(&mut frames, |out| {
+                event::subscription_succeeded(out, &channel);
+            });
         }
-        self.text.clear();
-        presence.write_succeeded(&mut self.text);
-        let text = &self.text;
-        let frame = frame::text_frame(|out| event::presence_succeeded(out, &channel, text));
+        let last = self.cache.last(now, app, &channel).cloned();
+        if kind.is_cache() && last.is_none() {
+            frame::text(&mut frames, |out| event::cache_miss(out, &channel));
+        }
         said.push(Said::Joined(Box::new(Joined {
             app,
             channel,
             session,
             user_id,
-            frame,
+            frames: frames.into(),
+            last,
         })));
-        self.text.shrink_to(TEXT_KEPT);
     }
 
     /// Takes a session off a presence channel; the rest hear of it if its user is gone.
@@ -161,3 +177,6 @@ fn to_everyone(app: AppIndex, channel: &str, except: Option<SocketId>, frame: Bo
 
 /// A roster text longer than this is not kept for the next answer, bytes.
 const TEXT_KEPT: usize = 64 * 1024;
+
+#[cfg(test)]
+mod tests;

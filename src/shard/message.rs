@@ -7,6 +7,7 @@ use crate::app::AppIndex;
 use crate::broadcast::{Broadcast, SocketId};
 use crate::proto::presence::Member;
 use crate::ring::Weigh;
+use crate::shard::cache::Cached;
 use crate::shard::index::Slot;
 
 /// A shard's number in its fleet.
@@ -38,7 +39,7 @@ pub enum Message {
     Published(SessionKey),
     /// From a home, to every shard: hand this to the subscribers.
     Deliver(Arc<Broadcast>),
-    /// To a home: a session wants to be on a presence channel.
+    /// To a home: a session wants to be on a presence or cache channel.
     Join(Box<Join>),
     /// From a home: it is; everything the home says from here on reaches it.
     Joined(Box<Joined>),
@@ -53,7 +54,7 @@ pub enum Message {
     },
 }
 
-/// A request to join a presence channel.
+/// A request to join a presence or cache channel.
 #[derive(Debug)]
 pub struct Join {
     /// The app of the channel.
@@ -64,7 +65,7 @@ pub struct Join {
     pub session: SessionKey,
     /// Its public name: it does not hear its own `member_added`.
     pub socket: SocketId,
-    /// Who it says it is.
+    /// Who it says it is; only presence channels keep it.
     pub member: Member,
 }
 
@@ -79,8 +80,10 @@ pub struct Joined {
     pub session: SessionKey,
     /// Raw `user_id`, for its whispers.
     pub user_id: Option<Box<str>>,
-    /// The whole `subscription_succeeded` frame.
-    pub frame: Box<[u8]>,
+    /// Whole frames: `subscription_succeeded`, and `cache_miss` if a cache channel keeps nothing.
+    pub frames: Box<[u8]>,
+    /// The last event of a cache channel, to be sent behind them.
+    pub last: Option<Cached>,
 }
 
 impl Weigh for Message {
@@ -88,7 +91,8 @@ impl Weigh for Message {
         match self {
             Self::Publish { broadcast, .. } | Self::Deliver(broadcast) => broadcast.weight(),
             Self::Join(join) => join.channel.len() + join.member.data.len() + 4 * ENTRY_BYTES,
-            Self::Joined(joined) => joined.channel.len() + joined.frame.len() + 2 * ENTRY_BYTES,
+            // The cached event is the home's, or its delivery waits in the same ring.
+            Self::Joined(joined) => joined.channel.len() + joined.frames.len() + 2 * ENTRY_BYTES,
             Self::Leave { channel, .. } => channel.len() + ENTRY_BYTES,
             Self::Published(_) => ENTRY_BYTES,
         }

@@ -46,6 +46,13 @@ pub fn presence_succeeded(out: &mut Vec<u8>, channel: &str, data: &str) {
     internal(out, "subscription_succeeded", data, channel);
 }
 
+/// Says that a cache channel has no event to show (R-114).
+pub fn cache_miss(out: &mut Vec<u8>, channel: &str) {
+    out.extend_from_slice(br#"{"event":"pusher:cache_miss","channel":""#);
+    json::escape(out, channel);
+    out.extend_from_slice(br#""}"#);
+}
+
 /// Announces a member (R-095). `data` is its channel data, JSON text.
 pub fn member_added(out: &mut Vec<u8>, channel: &str, data: &str) {
     internal(out, "member_added", data, channel);
@@ -210,6 +217,18 @@ mod tests {
         assert_eq!(
             ok("канал-é-😀"),
             format!(r#"{start},"channel":"\u043a\u0430\u043d\u0430\u043b-\u00e9-\ud83d\ude00"}}"#)
+        );
+    }
+
+    #[test]
+    fn r114_a_cache_miss_has_no_data() {
+        assert_eq!(
+            written(|out| cache_miss(out, "cache-test-channel")),
+            r#"{"event":"pusher:cache_miss","channel":"cache-test-channel"}"#
+        );
+        assert_eq!(
+            written(|out| cache_miss(out, "cache/é")),
+            r#"{"event":"pusher:cache_miss","channel":"cache\/\u00e9"}"#
         );
     }
 

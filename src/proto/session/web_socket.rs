@@ -200,7 +200,7 @@ impl WebSocketPhase {
         let Ok(member) = Member::parse(channel_data) else {
             return say_error(effects, INVALID);
         };
-        if kind.is_presence() {
+        if kind.is_presence() || kind.is_cache() {
             effects.list.push(Effect::Join {
                 channel: channel.into(),
                 member,
