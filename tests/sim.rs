@@ -28,6 +28,8 @@ macro_rules! trace {
     };
 }
 
+#[path = "sim/cache.rs"]
+mod cache;
 #[path = "sim/caller.rs"]
 mod caller;
 #[path = "sim/client.rs"]

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use serde_json::Value;
 
-use crate::model::{CHANNELS, Model, PRESENCE};
+use crate::cache;
+use crate::model::{CACHE, CHANNELS, JOINED, Model, PRESENCE};
 use crate::net::Socket;
 use crate::wire::{self, Frame};
 
@@ -48,6 +49,10 @@ pub(crate) struct Client {
     pub(crate) pruned: bool,
     pub(crate) fell_behind: bool,
     received: BTreeSet<(usize, usize)>,
+    /// Last events that it was shown when it subscribed.
+    shown: BTreeSet<(usize, usize)>,
+    /// The channel, and the seat on it, whose last event comes next.
+    awaits_last: Option<(usize, usize)>,
     latest: Option<usize>,
     /// Its latest whisper.
     pub(crate) whispered: Option<usize>,
@@ -99,6 +104,8 @@ impl Client {
             pruned: false,
             fell_behind: false,
             received: BTreeSet::new(),
+            shown: BTreeSet::new(),
+            awaits_last: None,
             latest: None,
             whispered: None,
         }
@@ -131,6 +138,11 @@ impl Client {
         self.received.contains(&(event, channel))
     }
 
+    /// It has received the event, or was shown it.
+    pub(crate) fn has_seen(&self, event: usize, channel: usize) -> bool {
+        self.has_received(event, channel) || self.shown.contains(&(event, channel))
+    }
+
     /// It is about to ask for a channel; `seat` is what its member data will name.
     pub(crate) fn ask_to_join(&mut self, channel: usize, seat: usize) {
         let channel = &mut self.channels[channel];
@@ -154,7 +166,8 @@ impl Client {
                 .filter(|asked| matches!(asked, Asked::Join(_)))
                 .count()
         };
-        self.channels.iter().map(joins).sum::<usize>() + self.pings + self.control_pings
+        let joins = self.channels.iter().map(joins).sum::<usize>();
+        joins + self.pings + self.control_pings + usize::from(self.awaits_last.is_some())
     }
 
     /// Whole frames only have come so far.
@@ -256,6 +269,10 @@ impl Client {
     }
 
     fn hear_text(&mut self, text: &str, model: &mut Model, allowed: Allowed) -> Option<Vec<u8>> {
+        if let Some((channel, seat)) = self.awaits_last.take() {
+            self.hear_last(channel, seat, text, model);
+            return None;
+        }
         let starts = [r#"{"event":"event-"#, r#"{"event":"client-"#];
         for start in starts {
             if let Some(rest) = text.strip_prefix(start) {
@@ -300,7 +317,12 @@ impl Client {
                 self.refusals += usize::from(code == 4301);
             }
             "pusher_internal:subscription_succeeded" => {
-                self.hear_succeeded(channel(), text, &data("presence"));
+                let channel = channel();
+                let seat = self.hear_succeeded(channel, text, &data("presence"));
+                if JOINED.contains(&channel) {
+                    self.see(seat, model);
+                }
+                self.awaits_last = CACHE.contains(&channel).then_some((channel, seat));
             }
             "pusher_internal:member_added" => {
                 let user = data("user_id").as_u64().unwrap();
@@ -323,22 +345,47 @@ impl Client {
         None
     }
 
-    fn hear_event(&mut self, number: usize, text: &str, model: &mut Model) {
+    /// What follows the acknowledgement on a cache channel.
+    fn hear_last(&mut self, channel: usize, seat: usize, text: &str, model: &mut Model) {
+        let name = CHANNELS[channel];
+        if text == format!(r#"{{"event":"pusher:cache_miss","channel":"{name}"}}"#) {
+            cache::show(model, seat, self, channel, None);
+            return;
+        }
+        let rest = text.strip_prefix(r#"{"event":"event-"#);
+        let digits = rest.and_then(|rest| rest.split('"').next());
+        let digits = digits.unwrap_or_else(|| panic!("client {} is shown {text}", self.number));
+        let number = digits.parse().unwrap();
+        assert_eq!(self.recognise(number, text, model), channel);
+        cache::show(model, seat, self, channel, Some(number));
+        self.shown.insert((number, channel));
+    }
+
+    /// The channel on which an event has this text.
+    fn recognise(&self, number: usize, text: &str, model: &mut Model) -> usize {
+        let now = model.now;
         let event = model.event(number);
         assert_eq!(event.app, self.app, "event {number} is another app's");
+        let found = event.texts.iter().find(|(_, expected)| expected == text);
+        let &(channel, _) = found.unwrap_or_else(|| panic!("event {number} was not: {text}"));
+        event.taken_by.get_or_insert(now);
+        channel
+    }
+
+    fn hear_event(&mut self, number: usize, text: &str, model: &mut Model) {
+        let channel = self.recognise(number, text, model);
+        let event = model.event(number);
         assert_ne!(
             event.except,
             Some(self.number),
             "event {number} excepts client {}",
             self.number
         );
-        let found = event.texts.iter().find(|(_, expected)| expected == text);
-        let &(channel, _) = found.unwrap_or_else(|| panic!("event {number} was not: {text}"));
-        event.is_seen = true;
         let whisperer = event.whisperer;
         self.see(number, model);
-        let is_new = self.received.insert((number, channel));
+        let is_new = !self.has_seen(number, channel);
         assert!(is_new, "client {} got event {number} twice", self.number);
+        self.received.insert((number, channel));
         let view = self.view(channel);
         if let Some((_, user)) = whisperer.filter(|_| PRESENCE.contains(&channel)) {
             let is_here = view.contains_key(&user);
@@ -346,12 +393,13 @@ impl Client {
         }
     }
 
-    fn hear_succeeded(&mut self, number: usize, text: &str, presence: &Value) {
+    /// Gives the seat that it asked for.
+    fn hear_succeeded(&mut self, number: usize, text: &str, presence: &Value) -> usize {
         let channel = &mut self.channels[number];
         let seat = loop {
             match channel.asked.pop_front() {
                 Some(Asked::Leave) => {}
-                Some(Asked::Join(seat)) => break seat as u64,
+                Some(Asked::Join(seat)) => break seat,
                 None => panic!("client {} never asked: {text}", self.number),
             }
         };
@@ -361,7 +409,7 @@ impl Client {
             let name = CHANNELS[number];
             let start = r#"{"event":"pusher_internal:subscription_succeeded","data":"{}""#;
             assert_eq!(text, format!(r#"{start},"channel":"{name}"}}"#));
-            return;
+            return seat;
         }
         let hash = presence["hash"].as_object().unwrap();
         let seats = hash
@@ -381,11 +429,12 @@ impl Client {
         if self.is_sole {
             assert_eq!(
                 own,
-                Some(&seat),
+                Some(&(seat as u64)),
                 "client {} sits wrong: {text}",
                 self.number
             );
         }
+        seat
     }
 
     /// The members it believes in; it must have been told once that it is on the channel.

@@ -51,6 +51,14 @@ faults! {
     delivered_due,
     /// Events that had an exception who was subscribed.
     excepted,
+    /// Events shown to who subscribed to a cache channel.
+    cache_shown,
+    /// Subscriptions to a cache channel that kept nothing.
+    cache_missed,
+    /// Those of them that came when what was kept had become too old.
+    cache_expired,
+    /// Events that a cache had no room for.
+    cache_dropped,
     /// Presence rosters compared at rest.
     rosters_compared,
 }

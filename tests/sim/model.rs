@@ -1,24 +1,38 @@
 //! What must come true: which events there are, who is due each, and what comes before what.
 
+use std::ops::Range;
+use std::time::Instant;
+
+use crate::cache::Cache;
 use crate::client::Client;
 use crate::faults::Faults;
 
 /// Names of the channels that every app has.
-pub(crate) const CHANNELS: [&str; 6] = [
+pub(crate) const CHANNELS: [&str; 9] = [
     "news",
     "feed",
     "private-a",
     "private-b",
     "presence-x",
     "presence-y",
+    "presence-cache-z",
+    "cached",
+    "private-cache-c",
 ];
 
-/// The channels with members begin here.
-pub(crate) const PRESENCE: std::ops::Range<usize> = 4..6;
+/// The channels with members.
+pub(crate) const PRESENCE: Range<usize> = 4..7;
+
+/// The channels that keep their last event.
+pub(crate) const CACHE: Range<usize> = 6..9;
+
+/// The channels on which a subscription is answered by the home.
+pub(crate) const JOINED: Range<usize> = 4..9;
 
 /// Everything that was said to all, by number: events, and seats taken on presence channels.
-#[derive(Default)]
 pub(crate) struct Model {
+    pub(crate) now: Instant,
+    pub(crate) cache: Cache,
     nodes: Vec<Node>,
     /// By app: answered events that no later answered event is known to follow.
     frontier: Vec<Vec<usize>>,
@@ -37,12 +51,16 @@ pub(crate) struct Event {
     pub(crate) texts: Vec<(usize, String)>,
     /// The client that must not get it.
     pub(crate) except: Option<usize>,
+    /// Cache channels keep it.
+    pub(crate) is_kept: bool,
     /// The client that whispered it, and its user.
     pub(crate) whisperer: Option<(usize, u64)>,
     pub(crate) dues: Vec<Due>,
     before: Vec<usize>,
-    pub(crate) is_seen: bool,
-    is_answered: bool,
+    pub(crate) begun: Instant,
+    /// When the home had certainly taken it.
+    pub(crate) taken_by: Option<Instant>,
+    pub(crate) is_answered: bool,
     is_refused: bool,
 }
 
@@ -54,6 +72,15 @@ pub(crate) struct Due {
 }
 
 impl Model {
+    pub(crate) fn new(now: Instant) -> Self {
+        Self {
+            now,
+            cache: Cache::default(),
+            nodes: Vec::new(),
+            frontier: Vec::new(),
+        }
+    }
+
     /// Draws the number of something that is about to be said.
     pub(crate) fn next(&self) -> usize {
         self.nodes.len()
@@ -76,14 +103,9 @@ impl Model {
         except: Option<usize>,
         whisperer: Option<(usize, u64)>,
         clients: &[Client],
-    ) -> usize {
+    ) -> &mut Event {
         let number = self.seat();
-        self.frontier
-            .resize_with(self.frontier.len().max(app + 1), Vec::new);
-        let before = self.frontier[app].clone();
-        for &earlier in &before {
-            self.nodes[earlier].next.push(number);
-        }
+        let before = self.follow_answered(app, number);
         let mut dues = Vec::new();
         for client in clients.iter().filter(|client| client.app == app) {
             for &(channel, _) in &texts {
@@ -96,18 +118,46 @@ impl Model {
                 }
             }
         }
-        self.nodes[number].event = Some(Event {
+        self.nodes[number].event.insert(Event {
             app,
             texts,
             except,
+            is_kept: false,
             whisperer,
             dues,
             before,
-            is_seen: false,
+            begun: self.now,
+            taken_by: None,
             is_answered: false,
             is_refused: false,
-        });
-        number
+        })
+    }
+
+    /// What is about to be said comes behind everything that was answered. Gives that.
+    pub(crate) fn follow_answered(&mut self, app: usize, number: usize) -> Vec<usize> {
+        self.frontier
+            .resize_with(self.frontier.len().max(app + 1), Vec::new);
+        let before = self.frontier[app].clone();
+        for &earlier in &before {
+            self.nodes[earlier].next.push(number);
+        }
+        before
+    }
+
+    /// The events of a channel that are to be kept and of which `is` holds.
+    pub(crate) fn kept(
+        &self,
+        app: usize,
+        channel: usize,
+        is: impl Fn(&Event) -> bool,
+    ) -> Vec<usize> {
+        let is_wanted = |event: &Event| {
+            let names = &mut event.texts.iter().map(|(name, _)| name);
+            event.is_kept && event.app == app && names.any(|&name| name == channel) && is(event)
+        };
+        let numbers = 0..self.nodes.len();
+        let wanted = |&number: &usize| self.nodes[number].event.as_ref().is_some_and(is_wanted);
+        numbers.filter(wanted).collect()
     }
 
     pub(crate) fn event(&mut self, number: usize) -> &mut Event {
@@ -119,8 +169,10 @@ impl Model {
 
     /// Its publisher saw 200.
     pub(crate) fn answer(&mut self, number: usize) {
+        let now = self.now;
         let event = self.event(number);
         event.is_answered = true;
+        event.taken_by.get_or_insert(now);
         let (app, before) = (event.app, event.before.clone());
         let frontier = &mut self.frontier[app];
         frontier.retain(|earlier| !before.contains(earlier));
@@ -147,14 +199,14 @@ impl Model {
                 continue;
             };
             assert!(
-                !(event.is_refused && event.is_seen),
+                !(event.is_refused && event.taken_by.is_some()),
                 "event {number} was refused and delivered"
             );
             let is_whispered = event.whisperer.is_some_and(|(whisperer, _)| {
                 let client = &clients[whisperer];
                 client.is_open() && client.refusals == 0
             });
-            let is_taken = event.is_answered || event.is_seen || is_whispered;
+            let is_taken = event.taken_by.is_some() || is_whispered;
             for due in event.dues.drain(..).filter(|_| is_taken) {
                 let client = &clients[due.client];
                 if !client.is_open() || client.channels[due.channel].epoch != due.epoch {

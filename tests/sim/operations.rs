@@ -5,9 +5,10 @@ use std::time::Duration;
 use serde_json::json;
 use slapback::shard::wheel::TICK;
 
+use crate::cache;
 use crate::caller::Caller;
 use crate::client::Client;
-use crate::model::{CHANNELS, PRESENCE};
+use crate::model::{CACHE, CHANNELS, JOINED, PRESENCE};
 use crate::net::Peer;
 use crate::wire;
 use crate::world::{Owner, World};
@@ -40,7 +41,7 @@ impl World {
             88..91 => self.unstall(),
             91..93 => self.call_again(),
             93..94 => {
-                let seconds = [3, 11, 31][self.random.usize(0..3)];
+                let seconds = [3, 11, 31, 1799, 1801][self.random.usize(0..5)];
                 trace!("{seconds} s pass");
                 self.advance(Duration::from_secs(seconds));
             }
@@ -95,6 +96,9 @@ impl World {
 
     fn subscribe(&mut self, at: usize, channel: usize) {
         let seat = self.model.seat();
+        if CACHE.contains(&channel) {
+            cache::ask(&mut self.model, seat, &self.clients[at], channel);
+        }
         let client = &mut self.clients[at];
         client.ask_to_join(channel, seat);
         let name = CHANNELS[channel];
@@ -200,7 +204,10 @@ impl World {
         let names: Vec<&str> = channels.iter().map(|&channel| CHANNELS[channel]).collect();
         let socket = self.callers[at].socket;
         trace!("socket {socket} publishes {number} on {names:?}, except {except:?}");
-        let mut body = json!({ "name": format!("event-{number}"), "data": data });
+        // A server may send client events too; only their names tell.
+        let is_kept = self.random.u8(0..8) > 0;
+        let name = format!("{}-{number}", if is_kept { "event" } else { "client" });
+        let mut body = json!({ "name": name, "data": data });
         if many {
             body["channels"] = names.clone().into();
         } else {
@@ -212,13 +219,15 @@ impl World {
             self.net.faults.excepted += u64::from(channels.iter().any(is_on));
         }
         let text = |&channel: &usize| {
-            let name = CHANNELS[channel];
+            let channel_name = CHANNELS[channel];
             let text =
-                format!(r#"{{"event":"event-{number}","data":"{data}","channel":"{name}"}}"#);
+                format!(r#"{{"event":"{name}","data":"{data}","channel":"{channel_name}"}}"#);
             (channel, text)
         };
         let texts = channels.iter().map(text).collect();
-        self.model.begin(app, texts, except, None, &self.clients);
+        let clients = &self.clients;
+        let event = self.model.begin(app, texts, except, None, clients);
+        event.is_kept = is_kept;
         let unix_s = self.fleet.now.unix_s;
         let call = wire::publish(self.app(app), unix_s, &body.to_string(), is_last);
         let caller = &mut self.callers[at];
@@ -255,7 +264,7 @@ impl World {
     /// A client gives up while it joins; the next one takes its slot and joins too.
     fn abandon_join(&mut self) {
         let Some(at) = self.any_open() else { return };
-        let channel = self.random.usize(PRESENCE);
+        let channel = self.random.usize(JOINED);
         self.subscribe(at, channel);
         let (socket, shard, app) = {
             let client = &self.clients[at];

@@ -1,10 +1,12 @@
 //! What must be true when nothing is left to do, and at the end.
 
 use slapback::app::AppIndex;
+use slapback::shard::cache::KEPT_FOR;
 use slapback::shard::drain::DRAIN_GRACE;
 use slapback::shard::wheel::TICK;
 use std::collections::BTreeSet;
 
+use crate::cache;
 use crate::model::{CHANNELS, PRESENCE};
 use crate::net::{Peer, Server};
 use crate::world::{Owner, QUOTA, World};
@@ -26,6 +28,7 @@ impl World {
         self.check_nobody_waits();
         let (model, clients) = (&mut self.model, &self.clients);
         model.check_dues(clients, &mut self.net.faults);
+        cache::check_shown(model, clients, &mut self.net.faults);
         self.check_members();
     }
 
@@ -61,6 +64,7 @@ impl World {
             }
             self.settle();
         }
+        self.advance(KEPT_FOR);
         self.check_nothing_remains();
     }
 
@@ -187,6 +191,8 @@ impl World {
             let left = node.shard.connections_count();
             assert_eq!(left, 0, "connections left on shard {at}");
             assert_eq!(node.shard.backlog_bytes(), 0, "bytes left on shard {at}");
+            let kept = node.shard.cached_events_count();
+            assert_eq!(kept, 0, "events kept for too long on shard {at}");
         }
         self.check_members();
         let (_, limited) = self.apps.iter().next().unwrap();

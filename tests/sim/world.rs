@@ -84,6 +84,7 @@ impl World {
         let mut random = fastrand::Rng::with_seed(seed);
         let apps = Arc::new(Apps::new((0..random.usize(1..=4)).map(app).collect()));
         let is_tight = random.u8(0..4) == 0;
+        let is_small = random.u8(0..4) == 0;
         let start = Instant::now();
         let draw = Draw {
             shards: random.u16(2..=5),
@@ -93,9 +94,16 @@ impl World {
                 wait: Duration::from_secs(10),
                 total: [8000, 100_000, 1 << 28][random.usize(0..3)],
             },
-            cache: CacheLimits {
-                channels: 10_000,
-                bytes: 64 << 20,
+            cache: if is_small {
+                CacheLimits {
+                    channels: random.usize(1..3),
+                    bytes: 3000,
+                }
+            } else {
+                CacheLimits {
+                    channels: 1000,
+                    bytes: 64 << 20,
+                }
             },
             ring_bytes: if is_tight { 3000 } else { 64 << 20 },
             now: Now {
@@ -104,13 +112,15 @@ impl World {
             },
         };
         let fleet = Fleet::new(&draw, &mut random);
+        let mut model = Model::new(start);
+        model.cache.may_drop = is_small;
         trace!("seed {seed}: {} shards, {:?}", draw.shards, draw.limits);
         Self {
             net: Net::new(random.fork(), draw.limits.total),
             random,
             apps,
             fleet,
-            model: Model::default(),
+            model,
             clients: Vec::new(),
             callers: Vec::new(),
             owners: Vec::new(),
@@ -248,6 +258,7 @@ impl World {
     /// Time passes.
     pub(crate) fn advance(&mut self, by: Duration) {
         self.fleet.advance(by, &mut self.net);
+        self.model.now = self.fleet.now.instant;
         let elapsed = self.fleet.now.instant.duration_since(self.start);
         self.allowed.has_jumped = elapsed >= Duration::from_secs(5);
     }
@@ -257,6 +268,7 @@ impl World {
         faults.spill += count(Counter::Spilled);
         faults.stale_answer += count(Counter::StaleAnswer);
         faults.pruned += count(Counter::Pruned);
+        faults.cache_dropped += count(Counter::CacheDropped);
         faults.over_full += count(Counter::ApiOverloaded) + count(Counter::WhisperOverloaded);
         let behind = self.clients.iter().filter(|client| client.fell_behind);
         faults.closed_behind += behind.count() as u64;
