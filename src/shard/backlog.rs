@@ -2,6 +2,8 @@
 
 use std::time::Instant;
 
+use memchr::memmem;
+
 /// The unsent bytes of one socket.
 #[derive(Debug)]
 pub struct Backlog {
@@ -85,10 +87,10 @@ impl Backlog {
     }
 }
 
-/// Length of the server frame, or of the handshake's answer, that `bytes` begin with.
+/// Length of the server frame, or of the HTTP answer, that `bytes` begin with.
 fn frame_length(bytes: &[u8]) -> usize {
     match *bytes {
-        [b'H', ..] => memchr::memmem::find(bytes, b"\r\n\r\n").map_or(bytes.len(), |end| end + 4),
+        [b'H', ..] => answer_length(bytes).unwrap_or(bytes.len()),
         [_, 126, high, low, ..] => 4 + usize::from(u16::from_be_bytes([high, low])),
         [_, 127, ref rest @ ..] => rest.first_chunk().map_or(bytes.len(), |&length| {
             let length = u64::from_be_bytes(length);
@@ -99,6 +101,22 @@ fn frame_length(bytes: &[u8]) -> usize {
         [_, length, ..] => 2 + usize::from(length),
         [_] | [] => bytes.len(),
     }
+}
+
+/// Length of head and body; the answer to a handshake has no body and no word of one.
+fn answer_length(bytes: &[u8]) -> Option<usize> {
+    const LENGTH: &[u8] = b"\r\nContent-Length: ";
+    let end = memmem::find(bytes, b"\r\n\r\n")? + 4;
+    let head = bytes.get(..end)?;
+    let Some(at) = memmem::find(head, LENGTH) else {
+        return Some(end);
+    };
+    let digits = head.get(at + LENGTH.len()..)?.iter();
+    let digits = digits.map_while(|byte| char::from(*byte).to_digit(10));
+    let body = digits.fold(0_usize, |length, digit| {
+        length.saturating_mul(10).saturating_add(digit as usize)
+    });
+    Some(end.saturating_add(body))
 }
 
 #[cfg(test)]
@@ -155,6 +173,16 @@ mod tests {
         let mut backlog = Backlog::new([bytes.as_slice()].into_iter(), 3, Instant::now());
         backlog.cut(b"");
         assert_eq!(backlog.unsent(), &bytes[3..head]);
+    }
+
+    #[test]
+    fn an_answer_is_one_with_its_body() {
+        let body = "x".repeat(5000);
+        let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: 5000\r\nA: b\r\n\r\n{body}");
+        let mut backlog = Backlog::new([answer.as_bytes()].into_iter(), 10, Instant::now());
+        assert!(!backlog.exceeds(1000));
+        backlog.append(answer.as_bytes());
+        assert!(backlog.exceeds(1000));
     }
 
     #[test]
