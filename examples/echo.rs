@@ -12,7 +12,7 @@ use slapback::fleet::{Blueprint, Fleet, Shards};
 use slapback::proto::frame::{self, Decoder, Incoming};
 use slapback::proto::handshake;
 use slapback::proto::http::{Limits, Read, Reader};
-use slapback::proto::session::{Context, Effect, Effects, Protocol, Settings};
+use slapback::proto::session::{Context, Effect, Effects, Protocol, Reply, Settings};
 use slapback::shard::BacklogLimits;
 use slapback::shard::cache::CacheLimits;
 
@@ -105,7 +105,7 @@ impl Protocol for Echo {
         taken
     }
 
-    fn handle_published(&mut self, _: &mut Context<'_>, _: &mut Effects) {}
+    fn handle_reply(&mut self, _: Reply, _: &mut Context<'_>, _: &mut Effects) {}
 
     fn handle_deadline(&mut self, _: &mut Context<'_>, _: &mut Effects) {}
 

@@ -54,15 +54,13 @@ impl fmt::Display for SocketId {
     }
 }
 
-/// One event on its way to the subscribers of one or more channels of an app.
+/// What is published in one go, on its way to the subscribers of channels of one app.
 ///
-/// An event published to many channels is one broadcast, so that its home takes it whole.
+/// An event for many channels is one broadcast, and so is a batch: its home takes it whole.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Broadcast {
     /// The app whose channels these are.
     pub app: AppIndex,
-    /// The socket that must not get it: the whisper's sender, or `socket_id` of an API call.
-    pub except: Option<SocketId>,
     /// What each channel gets, in the order published.
     pub deliveries: Vec<Delivery>,
 }
@@ -72,6 +70,8 @@ pub struct Broadcast {
 pub struct Delivery {
     /// The channel's name.
     pub channel: Box<str>,
+    /// The socket that must not get it: the whisper's sender, or `socket_id` of an API call.
+    pub except: Option<SocketId>,
     /// One whole WebSocket text frame, header included, as it goes on the wire.
     pub frame: Box<[u8]>,
     /// The channel keeps it for those who subscribe later.

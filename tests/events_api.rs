@@ -3,10 +3,12 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use answers::{bad_request, is_answered, json, taken};
+use channels::join;
 use harness::api::{publish_request, request, sign, signed_target};
 use harness::{Client, Server, on_every_fleet, on_every_server};
 
 mod answers;
+mod channels;
 mod harness;
 
 /// Publishes a body to app-1; it must be taken.
@@ -328,5 +330,82 @@ fn r201_each_app_has_its_own_secret_and_its_own_channels() {
         let foreign = request("POST", &target, "", body);
         is_answered(&server, foreign, &answers::unauthorised());
         second.hears_nothing();
+    });
+}
+
+#[test]
+fn r191_r192_info_tells_of_each_channel_what_its_kind_has() {
+    on_every_server(|server| {
+        let mut clients = [(); 2].map(|()| subscriber(server, &["c1"]));
+        let member = r#"{"user_id":"1","user_info":{"n":"x"}}"#;
+        for client in &mut clients {
+            let present = r#"{"count":1,"ids":["1"],"hash":{"1":{"n":"x"}}}"#;
+            join("1", client, "presence-x", member, present);
+        }
+        for (channels, info, told) in [
+            (
+                r#"["c1","presence-x","nobody"]"#,
+                "user_count,subscription_count",
+                r#"{"channels":{"c1":{"subscription_count":2},"presence-x":{"user_count":1},"nobody":{}}}"#,
+            ),
+            (
+                r#"["presence-x","c1"]"#,
+                "user_count",
+                r#"{"channels":{"presence-x":{"user_count":1},"c1":{}}}"#,
+            ),
+            (
+                r#"["presence-x","c1"]"#,
+                "subscription_count",
+                r#"{"channels":{"presence-x":{},"c1":{"subscription_count":2}}}"#,
+            ),
+            (
+                r#"["c1","nobody"]"#,
+                "occupied,bogus",
+                r#"{"channels":{"c1":{"occupied":true},"nobody":{"occupied":false}}}"#,
+            ),
+            (r#"["c1","c1"]"#, "", r#"{"channels":{"c1":{}}}"#),
+        ] {
+            let body =
+                format!(r#"{{"name":"ev","channels":{channels},"data":"1","info":"{info}"}}"#);
+            is_answered(server, publish_request("1", &body), &json("200 OK", told));
+        }
+        let body = r#"{"name":"ev","channel":"c1","data":"1","info":"subscription_count"}"#;
+        let told = r#"{"channels":{"c1":{"subscription_count":2}}}"#;
+        is_answered(server, publish_request("1", body), &json("200 OK", told));
+        let heard = |channel: &str| format!(r#"{{"event":"ev","data":"1","channel":"{channel}"}}"#);
+        for client in &mut clients {
+            for channel in [
+                "c1",
+                "presence-x",
+                "presence-x",
+                "c1",
+                "presence-x",
+                "c1",
+                "c1",
+                "c1",
+                "c1",
+                "c1",
+            ] {
+                assert_eq!(client.hear(), heard(channel));
+            }
+            client.hears_nothing();
+        }
+    });
+}
+
+#[test]
+fn r191_info_is_of_the_time_after_the_event() {
+    on_every_server(|server| {
+        let mut client = subscriber(server, &["cache-k"]);
+        let miss = r#"{"event":"pusher:cache_miss","channel":"cache-k"}"#;
+        assert_eq!(client.hear(), miss);
+        for number in 0..20 {
+            let body =
+                format!(r#"{{"name":"e","channel":"cache-k","data":"{number}","info":"cache"}}"#);
+            let event = format!(r#"{{"event":"e","data":"{number}","channel":"cache-k"}}"#);
+            let told = format!(r#"{{"channels":{{"cache-k":{{"cache":{event}}}}}}}"#);
+            is_answered(server, publish_request("1", &body), &json("200 OK", &told));
+            assert_eq!(client.hear(), event);
+        }
     });
 }

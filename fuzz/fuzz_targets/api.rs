@@ -1,6 +1,6 @@
-//! Any query and body as a signed call of the HTTP API: checked and answered, never a panic.
+//! Any query and body as signed calls of the HTTP API: checked and answered, never a panic.
 //!
-//! The input is a query, a line feed and a body. The call is made once as it is, and once signed,
+//! The input is a query, a line feed and a body. Each call is made once as it is, and once signed,
 //! so that the body is read too.
 
 #![no_main]
@@ -10,7 +10,7 @@ use std::time::Instant;
 use libfuzzer_sys::fuzz_target;
 use slapback::app::{AppSettings, Apps};
 use slapback::proto::Now;
-use slapback::proto::api::{self, ApiSettings};
+use slapback::proto::api::{self, Accepted, ApiSettings, Facts, Route};
 use slapback::proto::auth;
 use slapback::proto::event::Scratch;
 use slapback::proto::http::{Limits, Read, Reader};
@@ -29,18 +29,26 @@ fuzz_target!(|input: &[u8]| {
         md5::Md5::digest(body).iter().map(|byte| format!("{byte:02x}")).collect()
     };
     let body_md5 = if body.is_empty() { String::new() } else { format!("&body_md5={md5}") };
-    let signed = format!("POST\n/apps/1/events\nauth_key=key{body_md5}");
-    let signature = app.signer().sign_hex(&[signed.as_bytes()]);
-    let signature = std::str::from_utf8(&signature).expect("hex");
-    let target = format!("/apps/1/events?auth_key=key&auth_signature={signature}");
-    let length = body.len();
-    let head = format!("POST {target} HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n");
-    let request = [head.as_bytes(), body].concat();
-    let mut reader = Reader::default();
-    let limits = Limits { max_request_size: 1 << 20 };
-    let Read::Request { request, .. } = reader.read(&request, &limits) else { return };
-    let _ = api::route(&request, &settings);
-    let now = Now { instant: Instant::now(), unix_s: 1 };
     let mut scratch = Scratch::default();
-    let _ = api::handle_events(&request, "1", &settings, &apps, now, &mut scratch);
+    for call in ["events", "batch_events"] {
+        let path = format!("/apps/1/{call}");
+        let signed = format!("POST\n{path}\nauth_key=key{body_md5}");
+        let signature = app.signer().sign_hex(&[signed.as_bytes()]);
+        let signature = std::str::from_utf8(&signature).expect("hex");
+        let target = format!("{path}?auth_key=key&auth_signature={signature}");
+        let length = body.len();
+        let head = format!("POST {target} HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n");
+        let request = [head.as_bytes(), body].concat();
+        let mut reader = Reader::default();
+        let limits = Limits { max_request_size: 1 << 20 };
+        let Read::Request { request, .. } = reader.read(&request, &limits) else { return };
+        let Route::Api { app_id, call } = api::route(request.method, request.path, &settings) else {
+            panic!("{path} is a call");
+        };
+        let now = Now { instant: Instant::now(), unix_s: 1 };
+        let handled = api::handle(&request, app_id, call, (&settings, &apps), now, &mut scratch);
+        if let Ok(Accepted::Publish { question: Some(question), .. }) = handled {
+            let _ = api::answer(&question, Facts::default());
+        }
+    }
 });

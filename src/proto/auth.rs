@@ -3,7 +3,7 @@
 //! Called by the session and by `api`. What is signed is rebuilt from what came, as Reverb does;
 //! beyond Reverb, the key must be the app's and an old timestamp is refused.
 
-mod query;
+pub mod query;
 
 use md5::{Digest, Md5};
 
@@ -60,16 +60,17 @@ pub enum ApiRefusal {
 }
 
 /// Checks a signed API call (R-174..R-187). `path` is as sent, already without the server's path
-/// prefix; `query` is raw; a tolerance of 0 s switches the check of the timestamp off.
-pub fn check_api_call(
+/// prefix; `query` is raw; a tolerance of 0 s switches the check of the timestamp off. Gives the
+/// query as it was read.
+pub fn check_api_call<'a>(
     app: &App,
     method: &str,
     path: &str,
-    query: &str,
+    query: &'a str,
     body: &[u8],
     now_unix_s: u64,
     tolerance_s: u64,
-) -> Result<(), ApiRefusal> {
+) -> Result<Query<'a>, ApiRefusal> {
     let mut query = Query::parse(query);
     let signature = query
         .text(b"auth_signature")
@@ -96,10 +97,10 @@ pub fn check_api_call(
     if !app.signer().verify_hex(&[&signed], &signature) {
         return Err(ApiRefusal::SignatureWrong);
     }
-    match timestamp {
-        Some(timestamp) if tolerance_s > 0 => check_timestamp(&timestamp, now_unix_s, tolerance_s),
-        Some(_) | None => Ok(()),
+    if let Some(timestamp) = timestamp.filter(|_| tolerance_s > 0) {
+        check_timestamp(&timestamp, now_unix_s, tolerance_s)?;
     }
+    Ok(query)
 }
 
 /// Parameters that are no part of the signed text; `body_md5` is put back from the body itself.

@@ -12,15 +12,16 @@ use crate::proto::channel::CLIENT_EVENT;
 use crate::proto::json::{self, Child, Malformed, Value, Workspace};
 
 pub use write::{
-    api_event, cache_miss, connection_established, error, member_added, member_removed, ping, pong,
-    presence_succeeded, subscription_succeeded, whisper, whisper_whole,
+    api_event, batch_event, cache_miss, connection_established, error, member_added,
+    member_removed, ping, pong, presence_succeeded, subscription_succeeded, whisper, whisper_whole,
 };
 
-/// Buffers reused between messages: of the message, and of JSON inside one of its strings.
+/// Buffers reused between messages: of the message, of what is inside it, and inside that.
 #[derive(Default)]
 pub struct Scratch {
     pub(super) outer: Workspace,
     pub(super) inner: Workspace,
+    pub(super) innermost: Workspace,
 }
 
 impl std::fmt::Debug for Scratch {
@@ -96,7 +97,7 @@ pub fn parse<'a>(
     scratch: &'a mut Scratch,
 ) -> Result<ClientMessage<'a>, InvalidMessage> {
     let message = std::str::from_utf8(payload).map_err(|_| InvalidMessage)?;
-    let Scratch { outer, inner } = scratch;
+    let Scratch { outer, inner, .. } = scratch;
     let mut members = Members::default();
     json::visit(message, outer, |child| members.note(child))?;
     // A list is an array without `event` to PHP; a scalar has none either.

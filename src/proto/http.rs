@@ -70,14 +70,6 @@ impl Status {
         }
     }
 
-    /// The words of the status line.
-    pub const fn reason(self) -> &'static str {
-        match self {
-            Self::BadRequest => "Bad Request",
-            Self::PayloadTooLarge => "Request Entity Too Large",
-        }
-    }
-
     /// The answer's plain text.
     pub const fn text(self) -> &'static str {
         match self {

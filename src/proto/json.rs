@@ -280,6 +280,46 @@ pub fn escape(out: &mut Vec<u8>, text: &str) {
     out.extend_from_slice(rest.as_bytes());
 }
 
+/// Appends `text` with the escapes of Symfony's JSON answers, without quotes: as [`escape`] does,
+/// and also what HTML could take for its own.
+pub fn escape_response(out: &mut Vec<u8>, text: &str) {
+    let mut rest = text;
+    while let Some(at) = rest.find(['"', '<', '>', '&', '\'']) {
+        let (plain, tail) = rest.split_at_checked(at).unwrap_or((rest, ""));
+        escape(out, plain);
+        let mut chars = tail.chars();
+        out.extend_from_slice(chars.next().map_or(b"", escape_in_html));
+        rest = chars.as_str();
+    }
+    escape(out, rest);
+}
+
+/// Appends JSON that [`escape`] has written with the escapes of [`escape_response`].
+pub fn escape_response_again(out: &mut Vec<u8>, json: &str) {
+    let mut bytes = json.bytes();
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'\\' => match bytes.next() {
+                Some(b'"') => out.extend_from_slice(escape_in_html('"')),
+                escaped => out.extend([byte].into_iter().chain(escaped)),
+            },
+            b'<' | b'>' | b'&' | b'\'' => out.extend_from_slice(escape_in_html(byte.into())),
+            _ => out.push(byte),
+        }
+    }
+}
+
+fn escape_in_html(c: char) -> &'static [u8] {
+    match c {
+        '<' => b"\\u003C",
+        '>' => b"\\u003E",
+        '&' => b"\\u0026",
+        '\'' => b"\\u0027",
+        '"' => b"\\u0022",
+        _ => b"",
+    }
+}
+
 fn needs_escape(byte: u8) -> bool {
     !(0x20..0x80).contains(&byte) || matches!(byte, b'"' | b'\\' | b'/')
 }

@@ -66,6 +66,22 @@ impl Member {
     }
 }
 
+/// Is a raw `user_id` that of the user with this string value?
+pub fn is_user(user_id: &str, user_key: &str) -> bool {
+    let inside = user_id
+        .strip_prefix('"')
+        .and_then(|rest| rest.strip_suffix('"'));
+    match inside {
+        Some(plain) if !plain.contains('\\') => plain == user_key,
+        _ => {
+            let mut workspace = Workspace::default();
+            let value = json::visit(user_id, &mut workspace, |_| {});
+            let found = value.ok().and_then(Value::coerced);
+            found.is_some_and(|found| found == user_key)
+        }
+    }
+}
+
 /// What a join means to the others.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Arrival {

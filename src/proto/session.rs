@@ -4,13 +4,14 @@
 //! to do. It never touches the index, a home or a socket. A panic in here costs this connection
 //! only: the shard throws the effects of that call away.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::app::{AppIndex, Apps};
 use crate::broadcast::{Broadcast, SocketId};
 use crate::metrics::Counter;
 use crate::proto::Now;
-use crate::proto::api::ApiSettings;
+use crate::proto::api::{ApiSettings, Facts, Question};
 use crate::proto::event::Scratch;
 use crate::proto::frame::{self, Decoder, Incoming};
 use crate::proto::presence::Member;
@@ -106,8 +107,17 @@ pub enum Effect {
     Publish {
         /// The event.
         broadcast: Broadcast,
-        /// An API call: input waits, and [`Session::handle_published`] follows.
+        /// An API call: input waits, and [`Protocol::handle_reply`] follows.
         answer: bool,
+        /// What that call asks of the fleet once the event is in order.
+        question: Option<Arc<Question>>,
+    },
+    /// Ask the whole fleet: input waits, and [`Protocol::handle_reply`] follows.
+    Ask {
+        /// The app that the question is about.
+        app: AppIndex,
+        /// What is asked.
+        question: Arc<Question>,
     },
     /// A Close frame of ours was sent: leave all channels, wait for the echo, then FIN.
     Close,
@@ -117,6 +127,20 @@ pub enum Effect {
     Count(Counter),
     /// Say in the log why a call or handshake was refused.
     Refused(Refused),
+}
+
+/// What an API call that waits is told.
+#[derive(Debug)]
+pub enum Reply {
+    /// The home has taken its events.
+    Taken,
+    /// All that the fleet knows.
+    Known {
+        /// What was asked.
+        question: Arc<Question>,
+        /// What is known of it.
+        facts: Facts,
+    },
 }
 
 /// One refused API call or handshake, for the log: never a secret in it.
@@ -199,8 +223,8 @@ pub trait Protocol: Sized + 'static {
         effects: &mut Effects,
     ) -> usize;
 
-    /// The home has taken the event of this session's API call: answers 200.
-    fn handle_published(&mut self, context: &mut Context<'_>, effects: &mut Effects);
+    /// The reply to this session's API call has come: answers it.
+    fn handle_reply(&mut self, reply: Reply, context: &mut Context<'_>, effects: &mut Effects);
 
     /// Time has come to look at the clock: pings, prunes, gives up waiting.
     fn handle_deadline(&mut self, context: &mut Context<'_>, effects: &mut Effects);
@@ -241,9 +265,9 @@ impl Protocol for Session {
         taken
     }
 
-    fn handle_published(&mut self, context: &mut Context<'_>, effects: &mut Effects) {
+    fn handle_reply(&mut self, reply: Reply, context: &mut Context<'_>, effects: &mut Effects) {
         if let Phase::Http(http) = &mut self.phase {
-            let next = http.handle_published(context, effects);
+            let next = http.handle_reply(reply, context, effects);
             self.advance(next);
         }
     }

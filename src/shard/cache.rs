@@ -114,7 +114,6 @@ impl Cached {
         }
         Self(Arc::new(Broadcast {
             app: broadcast.app,
-            except: None,
             deliveries: vec![delivery.clone()],
         }))
     }

@@ -59,14 +59,14 @@ pub enum Life {
 pub enum Waiting {
     /// To a join of this presence or cache channel.
     Join(Box<str>),
-    /// To an API call's publish.
-    Published,
+    /// To an API call.
+    Reply,
 }
 
 impl<S> Connection<S> {
     /// Is an HTTP request of it being answered?
     pub fn is_answering(&self) -> bool {
-        self.waiting == Some(Waiting::Published)
+        self.waiting == Some(Waiting::Reply)
     }
 
     /// Bytes of its backlog.

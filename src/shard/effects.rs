@@ -11,13 +11,14 @@ use crate::broadcast::Broadcast;
 use crate::metrics::Counter;
 use crate::proto::Now;
 use crate::proto::channel::ChannelKind;
-use crate::proto::session::{Context, Effect, Effects, Memberships, Protocol};
+use crate::proto::session::{Context, Effect, Effects, Memberships, Protocol, Reply};
 use crate::proto::{frame, trace};
 use crate::shard::cache::Cached;
 use crate::shard::connection::{Life, Waiting};
 use crate::shard::home::{Said, home_of};
 use crate::shard::index::{Index, Slot};
 use crate::shard::message::{Join, Joined, Message, SessionKey, ShardIndex};
+use crate::shard::question::Ask;
 
 /// What one session is subscribed to.
 struct OfSession<'a> {
@@ -103,11 +104,15 @@ impl<S: Protocol> Shard<S> {
             Effect::Finish => self.finish(now.instant, slot),
             Effect::Established { app, id } => {
                 connection.established = Some((app, id));
-                self.by_socket.insert(id, slot);
+                self.by_socket.insert(id, (app, slot));
             }
-            Effect::Publish { broadcast, answer } => {
+            Effect::Publish {
+                broadcast,
+                answer,
+                question,
+            } => {
                 if answer {
-                    connection.waiting = Some(Waiting::Published);
+                    connection.waiting = Some(Waiting::Reply);
                 }
                 let home = home_of(broadcast.app, self.shards);
                 let broadcast = Arc::new(broadcast);
@@ -117,8 +122,17 @@ impl<S: Protocol> Shard<S> {
                     Message::Publish {
                         broadcast,
                         answer_to,
+                        question,
                     },
                 );
+            }
+            Effect::Ask { app, question } => {
+                connection.waiting = Some(Waiting::Reply);
+                self.ask(&Ask {
+                    app,
+                    session: key,
+                    question,
+                });
             }
             Effect::Subscribe { channel, user_id } => {
                 if let Some((app, _)) = connection.established {
@@ -166,19 +180,30 @@ impl<S: Protocol> Shard<S> {
         match message {
             Message::Deliver(broadcast) => self.deliver(&broadcast),
             Message::Joined(joined) => self.handle_joined(now, *joined),
-            Message::Published(key) => self.handle_published(now, key),
+            Message::Published(key) => self.handle_reply(now, key, Reply::Taken),
             Message::Publish {
                 broadcast,
                 answer_to,
+                question,
             } => {
                 self.metrics.add(Counter::BroadcastTaken, 1);
                 let dropped = self.homes.handle_publish(now.instant, &broadcast);
                 self.metrics.add(Counter::CacheDropped, dropped);
                 self.fan_out(&broadcast);
-                if let Some(key) = answer_to {
-                    self.send(key.shard, Message::Published(key));
+                let app = broadcast.app;
+                match (answer_to, question) {
+                    (Some(session), Some(question)) => self.ask(&Ask {
+                        app,
+                        session,
+                        question,
+                    }),
+                    (Some(key), None) => self.send(key.shard, Message::Published(key)),
+                    (None, _) => {}
                 }
             }
+            Message::Ask(ask) => self.handle_ask(now, ask),
+            Message::Part(part) => self.handle_part(now, *part),
+            Message::Answer(whole) => self.handle_answer(now, *whole),
             Message::Join(join) => self.homes.handle_join(now.instant, *join, &mut said),
             Message::Leave {
                 app,
@@ -215,15 +240,13 @@ impl<S: Protocol> Shard<S> {
 
     /// Gives an event to this shard's subscribers.
     fn deliver(&mut self, broadcast: &Broadcast) {
-        let except = broadcast
-            .except
-            .and_then(|id| self.by_socket.get(&id))
-            .copied();
         for delivery in &broadcast.deliveries {
             let slots = self.index.slots(broadcast.app, &delivery.channel);
             if slots.is_empty() {
                 continue;
             }
+            let except = delivery.except.and_then(|id| self.by_socket.get(&id));
+            let except = except.map(|&(_, slot)| slot);
             let placed = self.turn.place(&delivery.frame);
             let mut count = 0;
             for &slot in slots.iter().filter(|&&slot| Some(slot) != except) {
@@ -254,7 +277,7 @@ impl<S: Protocol> Shard<S> {
         self.resume(now, key);
     }
 
-    fn handle_published(&mut self, now: Now, key: SessionKey) {
+    pub(super) fn handle_reply(&mut self, now: Now, key: SessionKey, reply: Reply) {
         let awaited = self
             .connections
             .at_key(key)
@@ -264,7 +287,7 @@ impl<S: Protocol> Shard<S> {
             return;
         }
         self.call(now, key.slot, |session, context, effects| {
-            session.handle_published(context, effects);
+            session.handle_reply(reply, context, effects);
             0
         });
         self.execute(now, key.slot);

@@ -156,6 +156,12 @@ impl Homes {
         self.channels.values().map(HashMap::len).sum()
     }
 
+    /// The presence channels of an app.
+    pub fn channels(&self, app: AppIndex) -> impl Iterator<Item = (&str, &Presence<SessionKey>)> {
+        let channels = self.channels.get(&app).into_iter().flatten();
+        channels.map(|(channel, presence)| (channel.as_ref(), presence))
+    }
+
     /// The members of a presence channel, if it has any.
     pub fn presence(&self, app: AppIndex, channel: &str) -> Option<&Presence<SessionKey>> {
         self.channels.get(&app)?.get(channel)
@@ -165,14 +171,11 @@ impl Homes {
 fn to_everyone(app: AppIndex, channel: &str, except: Option<SocketId>, frame: Box<[u8]>) -> Said {
     let deliveries = vec![Delivery {
         channel: channel.into(),
+        except,
         frame,
         is_kept: false,
     }];
-    Said::Everyone(Arc::new(Broadcast {
-        app,
-        except,
-        deliveries,
-    }))
+    Said::Everyone(Arc::new(Broadcast { app, deliveries }))
 }
 
 /// A roster text longer than this is not kept for the next answer, bytes.

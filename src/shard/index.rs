@@ -145,6 +145,26 @@ impl Index {
         Some(subscription.user_id.as_deref())
     }
 
+    /// The channels of an app and how many slots are subscribed to each.
+    pub fn channels(&self, app: AppIndex) -> impl Iterator<Item = (&str, usize)> {
+        let own = self.channels.iter();
+        let own = own.filter(move |channel| channel.app == Some(app));
+        own.map(|channel| (channel.name.as_ref(), channel.slots.len()))
+    }
+
+    /// The slots that subscribed to a channel with a `user_id`, and that, raw.
+    pub fn users(&self, app: AppIndex, channel: &str) -> impl Iterator<Item = (Slot, &str)> {
+        let found = self.find(app, channel);
+        let entry = found.and_then(|id| self.channels.get(id as usize));
+        let subscribed = entry
+            .into_iter()
+            .flat_map(|entry| entry.slots.iter().copied().zip(&entry.places));
+        subscribed.filter_map(|(slot, &place)| {
+            let subscription = self.sessions.get(slot.at())?.get(place as usize)?;
+            Some((slot, subscription.user_id.as_deref()?))
+        })
+    }
+
     fn find(&self, app: AppIndex, channel: &str) -> Option<u32> {
         self.names.get(&(app, channel) as &dyn Key).copied()
     }

@@ -5,10 +5,12 @@ use std::sync::Arc;
 
 use crate::app::AppIndex;
 use crate::broadcast::{Broadcast, SocketId};
+use crate::proto::api::Question;
 use crate::proto::presence::Member;
 use crate::ring::Weigh;
 use crate::shard::cache::Cached;
 use crate::shard::index::Slot;
+use crate::shard::question::{Ask, Part};
 
 /// A shard's number in its fleet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -34,6 +36,8 @@ pub enum Message {
         broadcast: Arc<Broadcast>,
         /// The API call that waits for [`Message::Published`].
         answer_to: Option<SessionKey>,
+        /// What that call asks of the fleet instead, once the event is in order.
+        question: Option<Arc<Question>>,
     },
     /// From a home: the event is in order, answer 200.
     Published(SessionKey),
@@ -52,6 +56,12 @@ pub enum Message {
         /// Who left.
         session: SessionKey,
     },
+    /// To every shard: say to the home what you know.
+    Ask(Ask),
+    /// To a home: what one shard knows.
+    Part(Box<Part>),
+    /// From a home: what all know.
+    Answer(Box<Part>),
 }
 
 /// A request to join a presence or cache channel.
@@ -95,6 +105,8 @@ impl Weigh for Message {
             Self::Joined(joined) => joined.channel.len() + joined.frames.len() + 2 * ENTRY_BYTES,
             Self::Leave { channel, .. } => channel.len() + ENTRY_BYTES,
             Self::Published(_) => ENTRY_BYTES,
+            Self::Ask(ask) => ask.question.weight(),
+            Self::Part(part) | Self::Answer(part) => part.weight(),
         }
     }
 }

@@ -16,6 +16,7 @@ pub mod home;
 pub mod index;
 pub mod message;
 mod outbound;
+pub mod question;
 pub mod turn;
 pub mod wheel;
 
@@ -39,6 +40,7 @@ use crate::shard::flusher::{Outgoing, Sent};
 use crate::shard::home::{Homes, Said};
 use crate::shard::index::{Index, Slot};
 use crate::shard::message::{Message, SessionKey, ShardIndex};
+use crate::shard::question::Questions;
 pub use crate::shard::turn::Gathered;
 use crate::shard::turn::{Share, Turn};
 use crate::shard::wheel::Wheel;
@@ -124,9 +126,10 @@ pub struct Shard<S = Session> {
     limits: BacklogLimits,
     random: fastrand::Rng,
     connections: Connections<S>,
-    by_socket: HashMap<SocketId, Slot, RandomState>,
+    by_socket: HashMap<SocketId, (AppIndex, Slot), RandomState>,
     index: Index,
     homes: Homes,
+    questions: Questions,
     wheel: Wheel,
     turn: Turn,
     drain: Option<Drain>,
@@ -177,7 +180,8 @@ impl<S: Protocol> Shard<S> {
             connections: Connections::default(),
             by_socket: HashMap::with_hasher(hasher.clone()),
             index: Index::new(hasher.clone()),
-            homes: Homes::new(setup.cache, hasher),
+            homes: Homes::new(setup.cache, hasher.clone()),
+            questions: Questions::new(hasher),
             wheel: Wheel::new(setup.start),
             turn: Turn::default(),
             drain: None,

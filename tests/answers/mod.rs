@@ -1,6 +1,6 @@
 //! Whole answers of the HTTP API, byte for byte.
 //!
-//! Used by the tests of HTTP, signatures and the events API. The date alone is not compared, only
+//! Used by the tests of HTTP, signatures and the calls of the API. The date alone is not compared, only
 //! its shape.
 #![allow(dead_code, unreachable_pub)] // each test crate uses its part of it
 #![allow(clippy::unwrap_used, clippy::expect_used)]

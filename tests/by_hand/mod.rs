@@ -1,13 +1,15 @@
 //! A fleet in one thread, driven by plain calls: no socket, no clock, no ring but queues.
 //!
 //! The test decides which message travels next, so it can hold an answer back or let two shards
-//! run in any order. Used by `shard_calls.rs`.
+//! run in any order. Used by `shard_calls.rs` and `question_calls.rs`.
+#![allow(dead_code)] // each test crate uses its part of it
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use md5::{Digest, Md5};
 use slapback::app::{App, AppIndex, AppSettings, Apps};
 use slapback::metrics::{Counter, Metrics};
 use slapback::proto::Now;
@@ -155,6 +157,48 @@ impl Fleet {
         let (_, rest) = greeting.split_once(r#"socket_id\":\""#).unwrap();
         rest.split_once('\\').unwrap().0.clone_into(&mut peer.id);
         peer
+    }
+
+    /// Opens a connection on a shard and makes a signed call of the API.
+    pub(crate) fn call(&mut self, shard: usize, method: &str, path: &str, body: &str) -> Peer {
+        self.sockets += 1;
+        let caller = Peer {
+            key: self.shards[shard].handle_opened(self.now, self.sockets),
+            id: String::new(),
+            socket: self.sockets,
+        };
+        let (path, further) = path.split_once('?').unwrap_or((path, ""));
+        let path = format!("/apps/app-1{path}");
+        let digest = Md5::digest(body)
+            .iter()
+            .fold("body_md5=".to_owned(), |hex, byte| {
+                format!("{hex}{byte:02x}")
+            });
+        let digest = if body.is_empty() { "" } else { &digest };
+        let parameters = ["auth_key=key-1", digest, further].into_iter();
+        let parameters = parameters.filter(|parameter| !parameter.is_empty());
+        let query = parameters.collect::<Vec<_>>().join("&");
+        let app: &App = self.apps.get(APP).unwrap();
+        let signature = app
+            .signer()
+            .sign_hex(&[format!("{method}\n{path}\n{query}").as_bytes()]);
+        let signature = std::str::from_utf8(&signature).unwrap();
+        let length = body.len();
+        let request = format!(
+            "{method} {path}?{query}&auth_signature={signature} HTTP/1.1\r\nHost: h\r\n\
+             Content-Length: {length}\r\n\r\n{body}"
+        );
+        self.feed(&caller, request.as_bytes());
+        caller
+    }
+
+    /// Status and body of the one answer that a caller has been sent, if it has.
+    pub(crate) fn answer(&mut self, caller: &Peer) -> Option<(u16, String)> {
+        let answer = String::from_utf8(self.wire.taken.remove(&caller.socket)?).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        let length = format!("Content-Length: {}\r\n", body.len());
+        assert!(head.contains(&length), "not one answer: {answer}");
+        Some((head[9..12].parse().unwrap(), body.to_owned()))
     }
 
     /// Hands a peer's text messages in, all in one read.

@@ -83,6 +83,15 @@ pub fn request(method: &str, target: &str, headers: &str, body: &str) -> String 
     format!("{method} {target} HTTP/1.1\r\nHost: 127.0.0.1\r\n{headers}{length}\r\n{body}")
 }
 
+/// The bytes of a signed call of the fixture's app `app-NAME`. `path` is what stands behind the
+/// app's own, with the query, whose parameters come behind `auth_…` in sorted order.
+pub fn call_request(name: &str, method: &str, path: &str, body: &str) -> String {
+    let (path, query) = path.split_once('?').unwrap_or((path, ""));
+    let path = format!("/apps/app-{name}{path}");
+    let target = signed_target(name, method, &path, query, body);
+    request(method, &target, "", body)
+}
+
 /// A signed `POST /apps/app-NAME/events` on a connection of its own.
 pub fn publish(server: &Server, name: &str, body: &str) -> Answer {
     call(server, &publish_request(name, body))

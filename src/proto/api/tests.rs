@@ -1,4 +1,4 @@
-//! Routes and the events call, text by text.
+//! Who may call, and the events call, text by text. Other calls are signed here too.
 
 use std::time::Instant;
 
@@ -6,6 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::app::AppSettings;
+use crate::broadcast::SocketId;
 use crate::proto::http::{Limits, Read, Reader};
 
 fn apps() -> Apps {
@@ -46,33 +47,48 @@ fn with_request<T>(
     }
 }
 
+type Outcome = Result<Accepted, Refusal>;
+
 /// Signs a call as the Pusher libraries do and hands it in.
 fn post(app: &str, path: &str, signed_path: &str, prefix: &str, body: &[u8]) -> Outcome {
-    let apps = apps();
-    let index = apps.by_id(app).unwrap_or(AppIndex(0));
-    let app_found = apps.get(index).unwrap();
-    let key = &app_found.settings.key;
-    let md5 = md5_parameter(body);
-    let query = format!("auth_key={key}&auth_timestamp={NOW_S}&auth_version=1.0{md5}");
-    let text = format!("POST\n{signed_path}\n{query}");
-    let signature = app_found.signer().sign_hex(&[text.as_bytes()]);
-    let signature = std::str::from_utf8(&signature).unwrap();
-    call(
-        app,
-        &format!("{path}?{query}&auth_signature={signature}"),
-        prefix,
-        body,
-    )
+    let query = signed_query(app, "POST", signed_path, "", body);
+    call("POST", &format!("{path}?{query}"), prefix, body)
 }
 
-fn call(app: &str, target: &str, prefix: &str, body: &[u8]) -> Outcome {
+/// A signed call of the first app; `parameters` begin with `&` and sort behind the others.
+pub(super) fn signed(method: &str, path: &str, parameters: &str, body: &str) -> Outcome {
+    let body = body.as_bytes();
+    let path = format!("/apps/123456{path}");
+    let query = signed_query("123456", method, &path, parameters, body);
+    call(method, &format!("{path}?{query}"), "", body)
+}
+
+fn signed_query(app: &str, method: &str, path: &str, parameters: &str, body: &[u8]) -> String {
+    let apps = apps();
+    let index = apps.by_id(app).unwrap_or(AppIndex(0));
+    let app = apps.get(index).unwrap();
+    let key = &app.settings.key;
+    let md5 = md5_parameter(body);
+    let query = format!("auth_key={key}&auth_timestamp={NOW_S}&auth_version=1.0{md5}{parameters}");
+    let decoded = crate::proto::percent::decoded(&query, b' ');
+    let text = [format!("{method}\n{path}\n").as_bytes(), &decoded].concat();
+    let signature = app.signer().sign_hex(&[&text]);
+    let signature = std::str::from_utf8(&signature).unwrap();
+    format!("{query}&auth_signature={signature}")
+}
+
+fn call(method: &str, target: &str, prefix: &str, body: &[u8]) -> Outcome {
     let now = Now {
         instant: Instant::now(),
         unix_s: NOW_S,
     };
-    let mut scratch = Scratch::default();
-    with_request("POST", target, body, |request| {
-        handle_events(request, app, &settings(prefix), &apps(), now, &mut scratch)
+    let (settings, apps, mut scratch) = (settings(prefix), apps(), Scratch::default());
+    with_request(method, target, body, |request| {
+        let path = decoded_path(request.path).unwrap();
+        let Route::Api { app_id, call } = route(method, &path, &settings) else {
+            panic!("{target} is no call");
+        };
+        handle(request, app_id, call, (&settings, &apps), now, &mut scratch)
     })
 }
 
@@ -103,126 +119,68 @@ fn publish(body: &str) -> Outcome {
 
 /// Channel and payload of each delivery, and the excepted socket.
 fn published(body: &str) -> (Vec<(String, String)>, Option<SocketId>) {
-    let Outcome::Publish(broadcast) = publish(body) else {
-        panic!("{body} was refused")
+    let (deliveries, question, taken) = deliveries(publish(body));
+    assert_eq!((question, taken), (None, "{}"));
+    let except = deliveries[0].2;
+    let one = |(channel, payload, of_one)| {
+        assert_eq!(of_one, except);
+        (channel, payload)
     };
-    let deliveries = broadcast.deliveries.iter().map(|delivery| {
-        // The payload ends the frame; the header before it is `frame`'s.
-        let is_start = |window: &[u8]| window == b"{\"event\"";
-        let start = delivery.frame.windows(8).position(is_start).unwrap();
-        let payload = String::from_utf8(delivery.frame[start..].to_vec()).unwrap();
-        (delivery.channel.to_string(), payload)
-    });
-    (deliveries.collect(), broadcast.except)
+    (deliveries.into_iter().map(one).collect(), except)
 }
 
-fn answer(outcome: Outcome) -> (u16, String) {
-    let Outcome::Answer {
-        status,
-        body,
-        why,
-        json,
-        ..
-    } = outcome
+/// Channel, payload and excepted socket of each delivery, and how the call is answered.
+pub(super) type Delivered = (String, String, Option<SocketId>);
+
+pub(super) fn deliveries(outcome: Outcome) -> (Vec<Delivered>, Option<Question>, &'static str) {
+    let Ok(Accepted::Publish {
+        broadcast,
+        question,
+        taken,
+    }) = outcome
     else {
-        panic!("published")
+        panic!("not published: {outcome:?}")
     };
+    let deliveries = broadcast.deliveries.iter().map(|delivery| {
+        let payload = crate::proto::frame::payload(&delivery.frame);
+        let payload = String::from_utf8(payload.to_vec()).unwrap();
+        (delivery.channel.to_string(), payload, delivery.except)
+    });
+    (deliveries.collect(), question, taken)
+}
+
+pub(super) fn refusal(outcome: Outcome) -> (u16, String) {
+    let Refusal { answer, why } = outcome.expect_err("accepted");
     assert!(!why.is_empty());
-    assert_eq!(json, status == 422);
-    (status, body)
+    assert_eq!(answer.is_json, answer.status == 422);
+    (answer.status, answer.body)
 }
 
 fn refused(body: &str) -> String {
-    let (status, body) = answer(publish(body));
+    let (status, body) = refusal(publish(body));
     assert_eq!(status, 422);
     body
-}
-
-fn routed(method: &str, target: &str, prefix: &str) -> String {
-    with_request(method, target, b"", |request| {
-        format!("{:?}", route(request, &settings(prefix)))
-    })
-}
-
-#[test]
-fn r015_r017_r018_r159_r163_paths_lead_to_their_routes() {
-    for (method, path, route) in [
-        (
-            "GET",
-            "/app/reverb-key?protocol=7",
-            r#"App { key: "reverb-key" }"#,
-        ),
-        ("get", "/app/reverb%2Dkey", r#"App { key: "reverb-key" }"#),
-        (
-            "POST",
-            "/app/reverb-key",
-            r#"MethodNotAllowed { allow: "GET" }"#,
-        ),
-        ("GET", "/app/reverb-key/", "NotFound"),
-        ("GET", "/app/", "NotFound"),
-        ("GET", "/app/a%2Fb", "NotFound"),
-        ("GET", "/app/%ff", "NotFound"),
-        ("GET", "/up", "Up"),
-        ("HEAD", "/up", "Up"),
-        ("POST", "/up", r#"MethodNotAllowed { allow: "GET" }"#),
-        ("OPTIONS", "/up", r#"MethodNotAllowed { allow: "GET" }"#),
-        ("GET", "/up/", "NotFound"),
-        ("GET", "/", "Root"),
-        ("POST", "/", "NotFound"),
-        ("GET", "/nope", "NotFound"),
-        ("POST", "/apps/1/events", r#"Events { app_id: "1" }"#),
-        (
-            "GET",
-            "/apps/1/events",
-            r#"MethodNotAllowed { allow: "POST" }"#,
-        ),
-        (
-            "PUT",
-            "/apps/a%20b%2/events",
-            r#"MethodNotAllowed { allow: "POST" }"#,
-        ),
-        (
-            "POST",
-            "/apps/a%20b%2/events",
-            r#"Events { app_id: "a b%2" }"#,
-        ),
-        ("POST", "/apps/1/events/x", "NotFound"),
-        ("POST", "/apps//events", "NotFound"),
-    ] {
-        assert_eq!(routed(method, path, ""), route, "{method} {path}");
-    }
-}
-
-#[test]
-fn r020_with_a_prefix_everything_lives_under_it() {
-    assert_eq!(routed("GET", "/ws/app/key", "/ws"), r#"App { key: "key" }"#);
-    assert_eq!(routed("GET", "/ws/up", "/ws"), "Up");
-    for path in ["/app/key", "/up", "/wsx/up", "/ws", "/"] {
-        assert_eq!(routed("GET", path, "/ws"), "NotFound", "{path}");
-    }
 }
 
 #[test]
 fn r174_a_missing_or_wrong_signature_is_401() {
     let expected = (401, "Authentication signature invalid.".to_owned());
     assert_eq!(
-        answer(call("123456", "/apps/123456/events", "", b"{}")),
+        refusal(call("POST", "/apps/123456/events", "", b"{}")),
         expected
     );
     let signed_for_another = post("123456", "/apps/123456/events", "/x", "", b"{}");
-    assert_eq!(answer(signed_for_another), expected);
+    assert_eq!(refusal(signed_for_another), expected);
     let query = "/apps/123456/events?auth_key=reverb-key&auth_timestamp=1&auth_signature=x";
-    let Outcome::Answer { why, .. } = call("123456", query, "", b"") else {
-        panic!("accepted")
-    };
-    assert_eq!(why, "auth_signature does not match");
+    let refused = call("POST", query, "", b"").expect_err("accepted");
+    assert_eq!(refused.why, "auth_signature does not match");
 }
 
 #[test]
 fn r175_an_unknown_app_is_404_before_the_signature() {
     let expected = (404, "No matching application for ID [nope].".to_owned());
     assert_eq!(
-        answer(call("nope", "/apps/nope/events", "", b"{}")),
+        refusal(call("POST", "/apps/nope/events", "", b"{}")),
         expected
     );
 }
@@ -233,9 +191,9 @@ fn r184_r185_r186_the_path_is_signed_as_sent_without_the_prefix() {
     let (sent, signed) = ("/ws/apps/12345%36/events", "/apps/12345%36/events");
     assert!(matches!(
         post("123456", sent, signed, "/ws", body),
-        Outcome::Publish(_)
+        Ok(Accepted::Publish { .. })
     ));
-    assert_eq!(answer(post("123456", sent, sent, "/ws", body)).0, 401);
+    assert_eq!(refusal(post("123456", sent, sent, "/ws", body)).0, 401);
 }
 
 #[test]
@@ -371,7 +329,7 @@ fn r198_names_and_counts_are_not_limited() {
 fn r199_a_body_that_is_no_object_or_list_is_400() {
     for body in ["nope", "5", "null", "\"s\"", "", "{", "{}x"] {
         assert_eq!(
-            answer(publish(body)),
+            refusal(publish(body)),
             (400, "Bad request.".to_owned()),
             "{body}"
         );
@@ -379,11 +337,11 @@ fn r199_a_body_that_is_no_object_or_list_is_400() {
     let path = "/apps/123456/events";
     let odd = br#"{"name":"e","channels":["c1"],"data":"\xff"}"#
         .map(|b| if b == b'\\' { 0xff } else { b });
-    assert_eq!(answer(post("123456", path, path, "", &odd)).0, 400);
-    assert_eq!(answer(publish("[]")).0, 422);
-    assert_eq!(answer(publish("[1]")).0, 422);
+    assert_eq!(refusal(post("123456", path, path, "", &odd)).0, 400);
+    assert_eq!(refusal(publish("[]")).0, 422);
+    assert_eq!(refusal(publish("[1]")).0, 422);
     let nested = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
-    assert_eq!(answer(publish(&nested)).0, 400);
+    assert_eq!(refusal(publish(&nested)).0, 400);
 }
 
 #[test]
@@ -402,7 +360,7 @@ fn r200_strings_are_escaped_as_php_does() {
 fn r201_each_app_has_its_own_secret() {
     let body = br#"{"name":"e","channel":"c","data":"1"}"#;
     let path = "/apps/654321/events";
-    let Outcome::Publish(broadcast) = post("654321", path, path, "", body) else {
+    let Ok(Accepted::Publish { broadcast, .. }) = post("654321", path, path, "", body) else {
         panic!("refused")
     };
     assert_eq!(broadcast.app, AppIndex(1));
@@ -440,8 +398,5 @@ fn an_event_that_would_multiply_beyond_all_bounds_is_413() {
     let body = format!(r#"{{"name":"e","data":"{data}","channels":[{channels}]}}"#);
     let path = "/apps/123456/events";
     let outcome = post("123456", path, path, "", body.as_bytes());
-    let Outcome::Answer { status, body, .. } = outcome else {
-        panic!("it was published");
-    };
-    assert_eq!((status, body.as_str()), (413, "Payload too large."));
+    assert_eq!(refusal(outcome), (413, "Payload too large.".to_owned()));
 }

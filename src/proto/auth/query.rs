@@ -1,6 +1,7 @@
 //! A query string as PHP's `parse_str` reads it: the form in which API calls are signed.
 //!
-//! Called by `auth` alone. Lists of lists are remembered as such and never built.
+//! Called by `auth`, and by `api` for what a call asks. Lists of lists are remembered as such and
+//! never built.
 
 use std::borrow::Cow;
 
@@ -12,10 +13,12 @@ type Bytes<'a> = Cow<'a, [u8]>;
 type Entries<'a> = Vec<(Bytes<'a>, Bytes<'a>)>;
 
 /// The parameters, in order of first appearance, borrowed where nothing had to be decoded.
-pub(super) struct Query<'a> {
+#[derive(Debug)]
+pub struct Query<'a> {
     parameters: Vec<(Bytes<'a>, Parameter<'a>)>,
 }
 
+#[derive(Debug)]
 enum Parameter<'a> {
     Text(Bytes<'a>),
     /// `a[k]=v`; `a[]` counts on from the highest number.
@@ -37,7 +40,7 @@ pub(super) struct Nested;
 impl<'a> Query<'a> {
     /// Names: leading spaces dropped, space and dot are `_`; a repeated name takes the last value
     /// (R-179..R-182).
-    pub(super) fn parse(query: &'a str) -> Self {
+    pub fn parse(query: &'a str) -> Self {
         /// PHP's `max_input_vars`: what lies beyond is not read.
         const PARAMETERS_MAX: usize = 1000;
         let mut read = Self {
@@ -60,8 +63,15 @@ impl<'a> Query<'a> {
         read
     }
 
+    /// Is there such a parameter, list or not?
+    pub fn has(&self, name: &[u8]) -> bool {
+        self.parameters
+            .iter()
+            .any(|(known, _)| known.as_ref() == name)
+    }
+
     /// The value of a parameter that is no list.
-    pub(super) fn text(&self, name: &[u8]) -> Option<&[u8]> {
+    pub fn text(&self, name: &[u8]) -> Option<&[u8]> {
         match self
             .parameters
             .iter()

@@ -77,6 +77,17 @@ pub fn api_event(out: &mut Vec<u8>, name: &str, data: &str, channel: &str) {
     out.extend_from_slice(br#""}"#);
 }
 
+/// An event of a batch (R-202): the same with keys event, channel, data.
+pub fn batch_event(out: &mut Vec<u8>, name: &str, channel: &str, data: &str) {
+    out.extend_from_slice(br#"{"event":""#);
+    json::escape(out, name);
+    out.extend_from_slice(br#"","channel":""#);
+    json::escape(out, channel);
+    out.extend_from_slice(br#"","data":""#);
+    json::escape(out, data);
+    out.extend_from_slice(br#""}"#);
+}
+
 /// A whisper in mode `members` (R-127, R-128): keys event, channel, data, and `user_id`, a JSON
 /// value, if given.
 pub fn whisper(out: &mut Vec<u8>, whisper: &Whisper<'_>, channel: &str, user_id: Option<&str>) {

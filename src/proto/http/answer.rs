@@ -7,8 +7,6 @@
 pub struct Answer<'a> {
     /// The number of the status line.
     pub status: u16,
-    /// The words of the status line.
-    pub reason: &'a str,
     /// `application/json` also brings `Cache-Control` and `Date`.
     pub content_type: &'a str,
     /// The method that would have been right, with 405.
@@ -29,7 +27,7 @@ pub fn write_answer(out: &mut Vec<u8>, answer: &Answer<'_>) {
     out.extend_from_slice(b"HTTP/1.1 ");
     out.extend_from_slice(number.format(answer.status).as_bytes());
     out.push(b' ');
-    out.extend_from_slice(answer.reason.as_bytes());
+    out.extend_from_slice(reason(answer.status).as_bytes());
     write_header(out, "Content-Type", answer.content_type);
     write_header(out, "Content-Length", number.format(answer.body.len()));
     if answer.content_type == "application/json" {
@@ -53,6 +51,21 @@ pub fn write_answer(out: &mut Vec<u8>, answer: &Answer<'_>) {
     out.extend_from_slice(b"\r\n\r\n");
     if !answer.head_only {
         out.extend_from_slice(answer.body);
+    }
+}
+
+/// The words of the status line, as Reverb's libraries have them.
+fn reason(status: u16) -> &'static str {
+    match status {
+        200 => "OK",
+        400 => "Bad Request",
+        401 => "Unauthorized",
+        404 => "Not Found",
+        405 => "Method Not Allowed",
+        413 => "Request Entity Too Large",
+        422 => "Unprocessable Content",
+        503 => "Service Unavailable",
+        _ => "Unknown",
     }
 }
 
@@ -130,11 +143,10 @@ mod tests {
     use super::*;
 
     fn answer<'a>(content_type: &'a str, body: &'a [u8]) -> Answer<'a> {
-        let (status, reason, allow, keep_alive, head_only) = (200, "OK", None, true, false);
+        let (status, allow, keep_alive, head_only) = (200, None, true, false);
         let now_unix_s = 1_782_259_200;
         Answer {
             status,
-            reason,
             content_type,
             allow,
             body,
@@ -174,7 +186,6 @@ mod tests {
     fn r170_errors_have_type_and_length_and_405_its_allow() {
         let refused = Answer {
             status: 405,
-            reason: "Method Not Allowed",
             allow: Some("GET"),
             keep_alive: false,
             ..answer("text/plain", b"Method not allowed.")

@@ -172,3 +172,35 @@ proptest! {
         prop_assert_eq!(serde_json::from_str::<String>(&quoted).unwrap(), text);
     }
 }
+
+#[test]
+fn answers_are_escaped_as_symfony_does_also_what_was_escaped_before() {
+    let text = "a\"<b>&'/\\\n\u{1}é😀 \\\" \\\\\"";
+    let expected = concat!(
+        r"a\u0022\u003Cb\u003E\u0026\u0027\/\\\n\u0001\u00e9\ud83d\ude00 ",
+        r"\\\u0022 \\\\\u0022"
+    );
+    let written = |write: fn(&mut Vec<u8>, &str), text: &str| {
+        let mut out = Vec::new();
+        write(&mut out, text);
+        String::from_utf8(out).unwrap()
+    };
+    assert_eq!(written(escape_response, text), expected);
+    let before = written(escape, text);
+    assert_eq!(written(escape_response_again, &before), expected);
+    assert_eq!(written(escape_response_again, "{\"a\":\"\\"), "{\"a\":\"\\");
+}
+
+proptest! {
+    #[test]
+    fn escaping_in_two_steps_is_escaping_in_one(text in any::<String>()) {
+        let (mut once, mut first, mut second) = (Vec::new(), Vec::new(), Vec::new());
+        escape_response(&mut once, &text);
+        escape(&mut first, &text);
+        escape_response_again(&mut second, std::str::from_utf8(&first).unwrap());
+        prop_assert_eq!(&once, &second);
+        let quoted = format!("\"{}\"", String::from_utf8(once).unwrap());
+        let decoded: String = serde_json::from_str(&quoted).unwrap();
+        prop_assert_eq!(decoded, text);
+    }
+}

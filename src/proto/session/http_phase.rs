@@ -2,15 +2,17 @@
 //!
 //! Called by the session; says what it wants by effects and never waits itself.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::{
-    BODY_WAIT, Context, Effect, Effects, HEAD_WAIT, KEEP_ALIVE_WAIT, Next, Refused, close_with,
+    BODY_WAIT, Context, Effect, Effects, HEAD_WAIT, KEEP_ALIVE_WAIT, Next, Refused, Reply,
+    close_with,
 };
 use crate::app::{App, AppIndex};
 use crate::broadcast::SocketId;
 use crate::metrics::Counter;
-use crate::proto::api::{self, Outcome, Route};
+use crate::proto::api::{self, Accepted, Call, Route};
 use crate::proto::http::{self, Answer, Limits, Read, Reader, Request, Status};
 use crate::proto::session::web_socket::WebSocketPhase;
 use crate::proto::{event, frame, handshake, trace};
@@ -21,8 +23,16 @@ pub(super) struct HttpPhase {
     reader: Reader,
     /// When the head or body that is awaited must be there; `None` while a request is answered.
     due: Option<Instant>,
-    /// The call whose event the home has not taken yet.
-    publishing: Option<Manner>,
+    /// The call that waits for its reply.
+    pending: Option<Pending>,
+}
+
+/// An accepted call.
+#[derive(Debug)]
+struct Pending {
+    manner: Manner,
+    /// What to answer once its events are taken, if that is all it waits for: JSON.
+    taken: &'static str,
 }
 
 /// How an answer goes out, as its request wants it.
@@ -46,12 +56,12 @@ impl HttpPhase {
         Self {
             reader: Reader::default(),
             due: Some(now + HEAD_WAIT),
-            publishing: None,
+            pending: None,
         }
     }
 
     pub(super) fn is_idle(&self) -> bool {
-        self.publishing.is_none() && self.reader.is_idle()
+        self.pending.is_none() && self.reader.is_idle()
     }
 
     pub(super) fn deadline(&self) -> Option<Instant> {
@@ -100,7 +110,7 @@ impl HttpPhase {
     /// The 10 s of a head run from its first byte, and 75 s for a body from the end of its head
     /// (R-169); none while a request is being answered. Empty lines before a head gain no time.
     fn set_due(&mut self, was_idle: bool, had_head: bool, now: Instant) {
-        if self.publishing.is_some() {
+        if self.pending.is_some() {
             self.due = None;
         } else if self.reader.head_is_read() {
             if !had_head {
@@ -112,17 +122,25 @@ impl HttpPhase {
         }
     }
 
-    pub(super) fn handle_published(
+    pub(super) fn handle_reply(
         &mut self,
+        reply: Reply,
         context: &mut Context<'_>,
         effects: &mut Effects,
     ) -> Next {
-        let Some(manner) = self.publishing.take() else {
+        let Some(Pending { manner, taken }) = self.pending.take() else {
             return Next::Stay;
         };
-        effects.count(Counter::ApiAnswered);
         self.due = Some(context.now.instant + KEEP_ALIVE_WAIT);
-        answer_with(&json(200, "OK", b"{}", manner), context, effects)
+        let answer = match reply {
+            Reply::Taken => api::Answer::json(200, taken),
+            Reply::Known { question, facts } => api::answer(&question, facts),
+        };
+        effects.count(match answer.status {
+            200 => Counter::ApiAnswered,
+            _ => Counter::ApiRefused,
+        });
+        answer_with(&shaped(&answer, manner), context, effects)
     }
 
     pub(super) fn handle_deadline(
@@ -147,7 +165,7 @@ impl HttpPhase {
             keep_alive: false,
             head_only: false,
         };
-        let answer = text(code, status.reason(), body.as_bytes(), manner);
+        let answer = text(code, body.as_bytes(), manner);
         answer_with(&answer, context, effects)
     }
 
@@ -158,95 +176,109 @@ impl HttpPhase {
         effects: &mut Effects,
     ) -> Next {
         let (manner, size) = (Manner::of(request), request.body.len());
-        match api::route(request, &context.settings.api) {
-            Route::App { key } => upgrade(request, &key, context, effects),
-            Route::Events { app_id } => self.handle_events(request, &app_id, context, effects),
+        let path = api::decoded_path(request.path);
+        let route = path.as_deref().map_or(Route::NotFound, |path| {
+            api::route(request.method, path, &context.settings.api)
+        });
+        match route {
+            Route::App { key } => upgrade(request, key, context, effects),
+            Route::Api { app_id, call } => self.call(request, app_id, call, context, effects),
             Route::Up if context.pressure.leaving => {
-                let body = br#"{"health":"LEAVING"}"#;
-                let answer = json(503, "Service Unavailable", body, manner);
+                let answer = json(503, br#"{"health":"LEAVING"}"#, manner);
                 answer_with(&answer, context, effects)
             }
             Route::Up => {
-                let answer = json(200, "OK", br#"{"health":"OK"}"#, manner);
+                let answer = json(200, br#"{"health":"OK"}"#, manner);
                 answer_with(&answer, context, effects)
             }
             Route::Root if context.settings.demo_page.is_some() => {
                 let settings = context.settings;
                 let page = settings.demo_page.as_deref().unwrap_or_default();
-                let mut answer = text(200, "OK", page.as_bytes(), manner);
+                let mut answer = text(200, page.as_bytes(), manner);
                 answer.content_type = "text/html; charset=utf-8";
                 answer_with(&answer, context, effects)
             }
             Route::Root | Route::NotFound => {
                 let body = "Not found.";
                 refuse_call(effects, refused(404, "", request.path, body, size));
-                let answer = text(404, "Not Found", body.as_bytes(), manner);
+                let answer = text(404, body.as_bytes(), manner);
                 answer_with(&answer, context, effects)
             }
             Route::MethodNotAllowed { allow } => {
                 let body = "Method not allowed.";
                 refuse_call(effects, refused(405, "", request.path, body, size));
-                let mut answer = text(405, "Method Not Allowed", body.as_bytes(), manner);
+                let mut answer = text(405, body.as_bytes(), manner);
                 answer.allow = Some(allow);
                 answer_with(&answer, context, effects)
             }
         }
     }
 
-    fn handle_events(
+    /// A signed call: it is refused at once, or it waits for the home or for the whole fleet.
+    fn call(
         &mut self,
         request: &Request<'_>,
         app_id: &str,
+        call: Call<'_>,
         context: &mut Context<'_>,
         effects: &mut Effects,
     ) -> Next {
         let (manner, size) = (Manner::of(request), request.body.len());
-        if context.pressure.over_full {
+        if call.publishes() && context.pressure.over_full {
             effects.count(Counter::ApiOverloaded);
             let why = "rings are over-full";
             let refused = refused(503, app_id, request.path, why, size);
             effects.list.push(Effect::Refused(refused));
-            let answer = text(503, "Service Unavailable", b"Service unavailable.", manner);
+            let answer = text(503, b"Service unavailable.", manner);
             return answer_with(&answer, context, effects);
         }
-        let settings = &context.settings.api;
-        let (apps, now) = (context.apps, context.now);
-        match api::handle_events(request, app_id, settings, apps, now, context.scratch) {
-            Outcome::Publish(broadcast) => {
-                self.publishing = Some(manner);
-                effects.list.push(Effect::Publish {
+        let (now, known) = (context.now, (&context.settings.api, context.apps));
+        let (effect, taken) = match api::handle(request, app_id, call, known, now, context.scratch)
+        {
+            Ok(Accepted::Publish {
+                broadcast,
+                question,
+                taken,
+            }) => {
+                let question = question.map(Arc::new);
+                let publish = Effect::Publish {
                     broadcast,
                     answer: true,
-                });
-                Next::Stay
+                    question,
+                };
+                (publish, taken)
             }
-            Outcome::Answer {
-                status,
-                reason,
-                json: is_json,
-                body,
-                why,
-            } => {
+            Ok(Accepted::Ask { app, question }) => {
+                let question = Arc::new(question);
+                (Effect::Ask { app, question }, "")
+            }
+            Err(api::Refusal { answer, why }) => {
+                let status = answer.status;
                 refuse_call(effects, refused(status, app_id, request.path, &why, size));
-                let shape = if is_json { json } else { text };
-                let answer = shape(status, reason, body.as_bytes(), manner);
-                answer_with(&answer, context, effects)
+                return answer_with(&shaped(&answer, manner), context, effects);
             }
-        }
+        };
+        self.pending = Some(Pending { manner, taken });
+        effects.list.push(effect);
+        Next::Stay
     }
 }
 
-fn json<'a>(status: u16, reason: &'a str, body: &'a [u8], manner: Manner) -> Answer<'a> {
+fn shaped(answer: &api::Answer, manner: Manner) -> Answer<'_> {
+    let shape = if answer.is_json { json } else { text };
+    shape(answer.status, answer.body.as_bytes(), manner)
+}
+
+fn json(status: u16, body: &[u8], manner: Manner) -> Answer<'_> {
     Answer {
         content_type: "application/json",
-        ..text(status, reason, body, manner)
+        ..text(status, body, manner)
     }
 }
 
-fn text<'a>(status: u16, reason: &'a str, body: &'a [u8], manner: Manner) -> Answer<'a> {
+fn text(status: u16, body: &[u8], manner: Manner) -> Answer<'_> {
     Answer {
         status,
-        reason,
         content_type: "text/plain; charset=utf-8",
         allow: None,
         body,

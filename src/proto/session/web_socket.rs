@@ -233,11 +233,12 @@ impl WebSocketPhase {
                 let frame = frame::text_frame(|out| event::whisper(out, whisper, channel, user_id));
                 vec![Delivery {
                     channel: channel.into(),
+                    except: Some(self.id),
                     frame,
                     is_kept: false,
                 }]
             }
-            ClientEvents::All => whole_whisper(whisper, context),
+            ClientEvents::All => self.whole_whisper(whisper, context),
         };
         if context.pressure.over_full {
             effects.count(Counter::WhisperOverloaded);
@@ -245,13 +246,33 @@ impl WebSocketPhase {
         }
         let broadcast = Broadcast {
             app: self.app,
-            except: Some(self.id),
             deliveries,
         };
         effects.list.push(Effect::Publish {
             broadcast,
             answer: false,
+            question: None,
         });
+    }
+
+    /// One delivery per channel the message names; a forged `user_id` gives way to the sender's
+    /// own.
+    fn whole_whisper(&self, whisper: &Whisper<'_>, context: &Context<'_>) -> Vec<Delivery> {
+        let deliver = |channel: &str| {
+            let user_id = context.memberships.membership(channel).flatten();
+            let frame =
+                frame::text_frame(|out| event::whisper_whole(out, whisper, channel, user_id));
+            Delivery {
+                channel: channel.into(),
+                except: Some(self.id),
+                frame,
+                is_kept: false,
+            }
+        };
+        match &whisper.channels {
+            Some(channels) => channels.iter().map(|channel| deliver(channel)).collect(),
+            None => vec![deliver(&whisper.channel)],
+        }
     }
 
     pub(super) fn deadline(&self, apps: &Apps) -> Instant {
@@ -286,23 +307,6 @@ impl WebSocketPhase {
             effects.send(|out| frame::text(out, event::ping));
         }
         Next::Stay
-    }
-}
-
-/// One delivery per channel the message names; a forged `user_id` gives way to the sender's own.
-fn whole_whisper(whisper: &Whisper<'_>, context: &Context<'_>) -> Vec<Delivery> {
-    let deliver = |channel: &str| {
-        let user_id = context.memberships.membership(channel).flatten();
-        let frame = frame::text_frame(|out| event::whisper_whole(out, whisper, channel, user_id));
-        Delivery {
-            channel: channel.into(),
-            frame,
-            is_kept: false,
-        }
-    };
-    match &whisper.channels {
-        Some(channels) => channels.iter().map(|channel| deliver(channel)).collect(),
-        None => vec![deliver(&whisper.channel)],
     }
 }
 

@@ -17,17 +17,14 @@ fn cache(limits: CacheLimits) -> Cache {
 fn delivery(channel: &str, text: &str) -> Delivery {
     Delivery {
         channel: channel.into(),
+        except: None,
         frame: frame::text_frame(|out| out.extend_from_slice(text.as_bytes())),
         is_kept: channel.starts_with("cache"),
     }
 }
 
 fn broadcast(app: AppIndex, deliveries: Vec<Delivery>) -> Arc<Broadcast> {
-    Arc::new(Broadcast {
-        app,
-        except: None,
-        deliveries,
-    })
+    Arc::new(Broadcast { app, deliveries })
 }
 
 fn event(channel: &str, text: &str) -> Arc<Broadcast> {

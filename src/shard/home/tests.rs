@@ -30,9 +30,9 @@ fn session(slot: u32) -> SessionKey {
 fn publish(homes: &mut Homes, now: Instant, channel: &str, is_kept: bool) -> Arc<Broadcast> {
     let broadcast = Arc::new(Broadcast {
         app: APP,
-        except: None,
         deliveries: vec![Delivery {
             channel: channel.into(),
+            except: None,
             frame: frame::text_frame(|out| out.extend_from_slice(EVENT.as_bytes())),
             is_kept,
         }],
@@ -68,7 +68,7 @@ fn join(
                 panic!("not one delivery: {broadcast:?}");
             };
             assert!(!delivery.is_kept);
-            assert_eq!(broadcast.except, Some(SocketId { a: 1, b: slot }));
+            assert_eq!(delivery.except, Some(SocketId { a: 1, b: slot }));
             texts(&delivery.frame).remove(0)
         }
         Said::Joined(joined) => panic!("a second answer: {joined:?}"),
