@@ -78,7 +78,7 @@ fn check(wrong: impl Fn(&Path, &str) -> Vec<String>) {
             complaints.push(format!("{}: {word}", page.display()));
         }
     };
-    for folder in ["docs", "tests/mutants"] {
+    for folder in ["docs", "tests/mutants", "tests/wire"] {
         read_below(&root().join(folder), "md", &mut look);
     }
     for entry in fs::read_dir(root()).unwrap() {

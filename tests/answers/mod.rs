@@ -87,7 +87,7 @@ pub fn is_answered(server: &Server, request: impl AsRef<[u8]>, expected: &str) {
 }
 
 /// The head with [`DATE`] in the place of its date, which must be an IMF-fixdate.
-fn undated(head: &str) -> String {
+pub fn undated(head: &str) -> String {
     let Some((before, rest)) = head.split_once("Date: ") else {
         return head.to_owned();
     };

@@ -55,8 +55,9 @@ pub fn signed_target_at(
     method: &str,
     path: &str,
     query: &str,
-    body: &str,
+    body: impl AsRef<[u8]>,
 ) -> String {
+    let body = body.as_ref();
     let mut parameters = vec![
         format!("auth_key=key-{name}"),
         format!("auth_timestamp={unix_s}"),
