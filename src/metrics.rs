@@ -47,6 +47,8 @@ counters! {
     FrameViolation => "frame_violation",
     /// Sockets closed with 4201 for silence.
     Pruned => "pruned",
+    /// Sockets closed with 4009 because a call terminated their user.
+    Terminated => "terminated",
     /// HTTP connections closed because a head or the next request did not come in time.
     HttpTimeout => "http_timeout",
     /// Broadcasts taken by homes on this shard.

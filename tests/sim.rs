@@ -32,6 +32,8 @@ macro_rules! trace {
 mod cache;
 #[path = "sim/caller.rs"]
 mod caller;
+#[path = "sim/calls.rs"]
+mod calls;
 #[path = "sim/client.rs"]
 mod client;
 #[path = "sim/faults.rs"]
@@ -44,6 +46,8 @@ mod model;
 mod net;
 #[path = "sim/operations.rs"]
 mod operations;
+#[path = "sim/question.rs"]
+mod question;
 #[path = "sim/rest.rs"]
 mod rest;
 #[path = "sim/wire.rs"]

@@ -366,6 +366,11 @@ impl<S: Protocol> Shard<S> {
         self.homes.channels_count()
     }
 
+    /// Questions that its homes have not answered yet.
+    pub fn open_questions_count(&self) -> usize {
+        self.questions.count()
+    }
+
     /// Events that the cache channels of its homes keep.
     pub fn cached_events_count(&self) -> usize {
         self.homes.cached_count()

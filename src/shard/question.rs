@@ -14,6 +14,7 @@ use ahash::RandomState;
 
 use super::Shard;
 use crate::app::AppIndex;
+use crate::metrics::Counter;
 use crate::proto::Now;
 use crate::proto::api::{Facts, Info, Occupied, Question, Word};
 use crate::proto::channel::ChannelKind;
@@ -69,6 +70,11 @@ impl Questions {
         }
     }
 
+    /// Questions that are open.
+    pub(super) fn count(&self) -> usize {
+        self.open.len()
+    }
+
     /// Adds what one shard knows; gives the sum with the last.
     fn add(&mut self, part: Part, shards: u16) -> Option<Part> {
         let Part { ask, facts } = part;
@@ -105,18 +111,13 @@ impl<S: Protocol> Shard<S> {
             Question::Channels { prefix, .. } => {
                 let all = self.index.channels(ask.app);
                 let asked = all.filter(|(channel, _)| channel.starts_with(prefix.as_ref()));
-                facts
-                    .channels
-                    .extend(asked.filter_map(|(name, count)| plain(name, count)));
+                facts.channels = asked.filter_map(plain).collect();
             }
             Question::Terminate { user } => self.terminate(now, ask.app, user),
             question => {
                 let named = question.named().into_keys();
-                let counted =
-                    named.map(|channel| (channel, self.index.slots(ask.app, channel).len()));
-                facts
-                    .channels
-                    .extend(counted.filter_map(|(name, count)| plain(name, count)));
+                let count = |channel| (channel, self.index.slots(ask.app, channel).len());
+                facts.channels = named.map(count).filter_map(plain).collect();
             }
         }
         let home = home_of(ask.app, self.shards);
@@ -149,6 +150,7 @@ impl<S: Protocol> Shard<S> {
             .map(|(slot, _)| slot)
             .collect();
         for slot in theirs {
+            self.metrics.add(Counter::Terminated, 1);
             self.call(now, slot, |session, _, effects| {
                 session.close(CLOSE_TERMINATED.0, CLOSE_TERMINATED.1, effects);
                 0
@@ -159,7 +161,7 @@ impl<S: Protocol> Shard<S> {
 }
 
 /// What a shard knows of a channel. Of presence channels the home knows all, and earlier.
-fn plain(channel: &str, subscriptions: usize) -> Option<Occupied> {
+fn plain((channel, subscriptions): (&str, usize)) -> Option<Occupied> {
     if subscriptions == 0 || ChannelKind::of(channel).is_presence() {
         return None;
     }
@@ -174,47 +176,54 @@ fn plain(channel: &str, subscriptions: usize) -> Option<Occupied> {
 /// channels.
 fn add_home(homes: &Homes, now: Instant, whole: &mut Part) {
     let Part { ask, facts } = whole;
+    if let Question::Channels { prefix, info } = &*ask.question {
+        let all = homes.channels(ask.app);
+        let asked = all.filter(|(channel, _)| channel.starts_with(prefix.as_ref()));
+        facts.channels.extend(asked.map(with_members));
+        if info.has(Word::Cache) {
+            add_last_events(homes, now, ask.app, facts, |_| true);
+        }
+        return;
+    }
     let named = ask.question.named();
-    let mut add = |channel: &str, presence: &Presence<SessionKey>| {
-        facts.channels.push(Occupied {
-            channel: channel.into(),
-            users: presence.user_count(),
-            ..Occupied::default()
-        });
-    };
-    for &channel in named.keys() {
-        if let Some(presence) = homes.presence(ask.app, channel) {
-            add(channel, presence);
-        }
+    let asked = named.keys().filter_map(|&channel| {
+        let presence = homes.presence(ask.app, channel)?;
+        Some(with_members((channel, presence)))
+    });
+    facts.channels.extend(asked);
+    let is_shown = |info: &Info| info.has(Word::Cache);
+    if named.values().any(is_shown) {
+        let is_wanted = |channel: &str| named.get(channel).is_some_and(is_shown);
+        add_last_events(homes, now, ask.app, facts, is_wanted);
     }
-    let mut info_of_all = Info::default();
-    match &*ask.question {
-        Question::Channels { prefix, info } => {
-            info_of_all = *info;
-            homes
-                .channels(ask.app)
-                .filter(|(channel, _)| channel.starts_with(prefix.as_ref()))
-                .for_each(|(channel, presence)| add(channel, presence));
-        }
-        Question::Users { channel } => {
-            let presence = homes.presence(ask.app, channel).into_iter();
-            let ids = presence.flat_map(Presence::user_ids);
-            facts.users = ids.map(Into::into).collect();
-        }
-        _ => {}
+    if let Question::Users { channel } = &*ask.question {
+        let presence = homes.presence(ask.app, channel).into_iter();
+        let ids = presence.flat_map(Presence::user_ids);
+        facts.users = ids.map(Into::into).collect();
     }
-    let wants = |channel: &str| {
-        let info = named.get(channel).copied().unwrap_or(info_of_all);
-        info.has(Word::Cache) && ChannelKind::of(channel).is_cache()
-    };
-    if facts.channels.iter().any(|known| wants(&known.channel)) {
-        // A channel that two shards know must not bring its event twice.
-        facts.merge();
-        for known in &mut facts.channels {
-            if wants(&known.channel) {
-                let event = homes.cached(now, ask.app, &known.channel);
-                known.cached = event.map(|event| String::from_utf8_lossy(event).into());
-            }
+}
+
+fn with_members((channel, presence): (&str, &Presence<SessionKey>)) -> Occupied {
+    Occupied {
+        channel: channel.into(),
+        users: presence.user_count(),
+        ..Occupied::default()
+    }
+}
+
+fn add_last_events(
+    homes: &Homes,
+    now: Instant,
+    app: AppIndex,
+    facts: &mut Facts,
+    is_wanted: impl Fn(&str) -> bool,
+) {
+    // A channel that several shards know must not bring its event as often.
+    facts.merge();
+    for known in &mut facts.channels {
+        if is_wanted(&known.channel) {
+            let event = homes.cached(now, app, &known.channel);
+            known.cached = event.map(|event| String::from_utf8_lossy(event).into());
         }
     }
 }

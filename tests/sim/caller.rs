@@ -2,26 +2,38 @@
 
 use std::collections::VecDeque;
 
-use crate::client::Allowed;
+use crate::client::{Allowed, Client};
 use crate::model::Model;
 use crate::net::Socket;
+use crate::question::{Asked, Told};
 use crate::wire;
 
 /// A caller and its connection.
 pub(crate) struct Caller {
     pub(crate) socket: usize,
     pub(crate) app: usize,
-    /// Events whose answers are awaited, in order.
-    asked: VecDeque<usize>,
+    /// Calls whose answers are awaited, in order.
+    asked: VecDeque<Call>,
     buffer: Vec<u8>,
     /// Publishes still to be made on other shards, each when the one before was answered.
     pub(crate) chain: u32,
+    /// Answers to its questions.
+    pub(crate) told: Vec<Told>,
     /// It has asked for the last answer.
     asks_last: bool,
     /// It has had the last answer.
     has_last: bool,
     is_gone: bool,
     fin_sent: bool,
+}
+
+/// What a caller asks for in one call.
+pub(crate) struct Call {
+    /// The events that it publishes.
+    pub(crate) events: Vec<usize>,
+    pub(crate) question: Option<Asked>,
+    /// The answer, if there is no question.
+    pub(crate) taken: &'static str,
 }
 
 impl Caller {
@@ -32,6 +44,7 @@ impl Caller {
             asked: VecDeque::new(),
             buffer: Vec::new(),
             chain,
+            told: Vec::new(),
             asks_last: false,
             has_last: false,
             is_gone: false,
@@ -39,9 +52,9 @@ impl Caller {
         }
     }
 
-    pub(crate) fn ask(&mut self, event: usize, is_last: bool) {
+    pub(crate) fn ask(&mut self, call: Call, is_last: bool) {
         self.asks_last |= is_last;
-        self.asked.push_back(event);
+        self.asked.push_back(call);
     }
 
     /// Answers it waits for.
@@ -65,8 +78,14 @@ impl Caller {
         self.is_gone |= is_reset;
     }
 
-    /// Takes bytes; gives how many calls were answered with 200.
-    pub(crate) fn hear(&mut self, bytes: &[u8], model: &mut Model, allowed: Allowed) -> usize {
+    /// Takes bytes; gives how many publishes were answered with 200.
+    pub(crate) fn hear(
+        &mut self,
+        bytes: &[u8],
+        model: &mut Model,
+        clients: &mut [Client],
+        allowed: Allowed,
+    ) -> usize {
         self.buffer.extend_from_slice(bytes);
         let mut taken = 0;
         while !self.buffer.is_empty() {
@@ -75,17 +94,26 @@ impl Caller {
                 break;
             };
             self.buffer.drain(..length);
-            let event = self.asked.pop_front().expect("an answer to nothing");
-            trace!("  socket {} hears {status} to event {event}", self.socket);
+            let call = self.asked.pop_front().expect("an answer to nothing");
+            let events = &call.events;
+            trace!(
+                "  socket {} hears {status} {body} to {events:?}",
+                self.socket
+            );
             self.has_last = !keeps;
-            match status {
-                200 => {
-                    assert_eq!(body, "{}");
-                    model.answer(event);
-                    taken += 1;
+            if status == 503 && allowed.may_refuse && !events.is_empty() {
+                for &event in events {
+                    model.refuse(event);
                 }
-                503 if allowed.may_refuse => model.refuse(event),
-                _ => panic!("event {event} was answered {status} {body}"),
+                continue;
+            }
+            for &event in events {
+                model.answer(event);
+            }
+            taken += usize::from(!events.is_empty());
+            match call.question {
+                Some(asked) => self.told.push(asked.check(status, &body, clients)),
+                None => assert_eq!((status, body.as_str()), (200, call.taken)),
             }
         }
         taken
@@ -97,7 +125,8 @@ impl Caller {
         let is_late = allowed.has_jumped || allowed.is_draining;
         let may_be = is_late || is_reset && socket.was_slow;
         let is_due = !self.asked.is_empty() && !self.has_last;
-        assert!(may_be || !is_due, "{:?} had no answer", self.asked);
+        let owed = self.asked.len();
+        assert!(may_be || !is_due, "{owed} calls had no answer");
         assert!(is_reset || self.buffer.is_empty(), "an answer was cut");
         self.is_gone = true;
     }

@@ -48,6 +48,9 @@ pub(crate) struct Client {
     pub(crate) refusals: usize,
     pub(crate) pruned: bool,
     pub(crate) fell_behind: bool,
+    pub(crate) is_terminated: bool,
+    /// Its user was terminated while it was there.
+    pub(crate) must_end: bool,
     received: BTreeSet<(usize, usize)>,
     /// Last events that it was shown when it subscribed.
     shown: BTreeSet<(usize, usize)>,
@@ -103,6 +106,8 @@ impl Client {
             refusals: 0,
             pruned: false,
             fell_behind: false,
+            is_terminated: false,
+            must_end: false,
             received: BTreeSet::new(),
             shown: BTreeSet::new(),
             awaits_last: None,
@@ -132,6 +137,18 @@ impl Client {
         let channel = &self.channels[channel];
         let leaves = |asked: &Asked| matches!(asked, Asked::Leave);
         self.is_open() && channel.is_on && !channel.asked.iter().any(leaves)
+    }
+
+    /// Could it be on the channel, for all that it has said?
+    pub(crate) fn has_asked_for(&self, channel: usize) -> bool {
+        let channel = &self.channels[channel];
+        let joins = |asked: &Asked| matches!(asked, Asked::Join(_));
+        channel.was_on || channel.asked.iter().any(joins)
+    }
+
+    /// Has it, or has whoever terminated it, been told that it is no more?
+    pub(crate) fn is_dismissed(&self) -> bool {
+        self.close_seen || self.must_end
     }
 
     pub(crate) fn has_received(&self, event: usize, channel: usize) -> bool {
@@ -221,7 +238,8 @@ impl Client {
                     self.control_pings = self.control_pings.checked_sub(1).expect("no ping");
                 }
                 Frame::Close(code, reason) => {
-                    self.hear_close(code, &reason, allowed, socket);
+                    let terminated = model.terminated.contains(&(self.app, self.user));
+                    self.hear_close(code, &reason, allowed, socket, terminated);
                     if !self.close_sent {
                         said.push(wire::masked(8, &code.to_be_bytes(), [9; 4]));
                     }
@@ -254,15 +272,24 @@ impl Client {
         self.is_gone = true;
     }
 
-    fn hear_close(&mut self, code: u16, reason: &str, allowed: Allowed, socket: &Socket) {
+    fn hear_close(
+        &mut self,
+        code: u16,
+        reason: &str,
+        allowed: Allowed,
+        socket: &Socket,
+        may_be_terminated: bool,
+    ) {
         self.close_seen = true;
         self.pruned = code == 4201;
         self.fell_behind = reason == "Too slow";
+        self.is_terminated = code == 4009;
         let may_be = match (code, reason) {
             (1000, "bye") => self.close_sent,
             (4100, "Too slow") => socket.was_slow,
             (4100, "Server is restarting") => allowed.is_draining,
             (4201, "Pong reply not received in time") => allowed.has_jumped,
+            (4009, "Terminated by the application") => may_be_terminated,
             _ => false,
         };
         assert!(may_be, "client {}: Close {code} {reason}", self.number);

@@ -59,6 +59,14 @@ faults! {
     cache_expired,
     /// Events that a cache had no room for.
     cache_dropped,
+    /// Batches published.
+    batches,
+    /// Questions answered while things happened.
+    questions,
+    /// Sockets closed because their user was terminated.
+    terminated,
+    /// Questions answered at rest.
+    questions_at_rest,
     /// Presence rosters compared at rest.
     rosters_compared,
 }

@@ -1,5 +1,6 @@
 //! What must come true: which events there are, who is due each, and what comes before what.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::time::Instant;
 
@@ -33,6 +34,8 @@ pub(crate) const JOINED: Range<usize> = 4..9;
 pub(crate) struct Model {
     pub(crate) now: Instant,
     pub(crate) cache: Cache,
+    /// Apps and users that somebody wanted terminated.
+    pub(crate) terminated: BTreeSet<(usize, u64)>,
     nodes: Vec<Node>,
     /// By app: answered events that no later answered event is known to follow.
     frontier: Vec<Vec<usize>>,
@@ -76,6 +79,7 @@ impl Model {
         Self {
             now,
             cache: Cache::default(),
+            terminated: BTreeSet::new(),
             nodes: Vec::new(),
             frontier: Vec::new(),
         }

@@ -1,4 +1,4 @@
-//! What clients and callers do.
+//! What clients do.
 
 use std::time::Duration;
 
@@ -6,7 +6,6 @@ use serde_json::json;
 use slapback::shard::wheel::TICK;
 
 use crate::cache;
-use crate::caller::Caller;
 use crate::client::Client;
 use crate::model::{CACHE, CHANNELS, JOINED, PRESENCE};
 use crate::net::Peer;
@@ -31,8 +30,10 @@ impl World {
             8..32 => self.subscribe_some(),
             32..38 => self.unsubscribe_some(),
             38..52 => self.whisper(),
-            52..66 => self.publish(None, None, 0),
-            66..71 => self.publish(None, None, 1),
+            52..62 => self.publish(None, None, 0),
+            62..66 => self.publish(None, None, 1),
+            66..69 => self.ask(),
+            69..71 => self.ask_who_is_left(),
             71..74 => self.abandon_call(),
             74..77 => self.abandon_join(),
             77..80 => self.ping(),
@@ -81,7 +82,7 @@ impl World {
         number
     }
 
-    fn any_open(&mut self) -> Option<usize> {
+    pub(crate) fn any_open(&mut self) -> Option<usize> {
         let open = self.clients.iter().filter(|client| client.is_open());
         let open: Vec<usize> = open.map(|client| client.number).collect();
         self.random.choice(open)
@@ -163,104 +164,6 @@ impl World {
         self.say(at, &said);
     }
 
-    /// A new caller publishes, and goes on elsewhere when it has its answer.
-    pub(crate) fn publish(&mut self, shard: Option<usize>, app: Option<usize>, chain: u32) {
-        let at = self.call(shard, app, chain);
-        let is_last = self.random.bool();
-        self.publish_by(at, is_last);
-        let socket = self.callers[at].socket;
-        if self.random.u8(0..6) == 0 {
-            // It half-closes behind its request.
-            self.callers[at].end(false);
-            self.net.sockets[socket].peer = Peer::Fin;
-        }
-    }
-
-    fn call(&mut self, shard: Option<usize>, app: Option<usize>, chain: u32) -> usize {
-        let shard = shard.unwrap_or_else(|| self.random.usize(0..self.fleet.nodes.len()));
-        let app = app.unwrap_or_else(|| self.random.usize(0..self.apps.iter().count()));
-        let socket = self.fleet.open(shard, &mut self.net);
-        self.owners.push(Owner::Caller(self.callers.len()));
-        let slot = self.net.sockets[socket].key.slot.0;
-        trace!("a caller connects: shard {shard}, slot {slot}, socket {socket}, app {app}");
-        self.live.push(socket);
-        self.callers.push(Caller::new(socket, app, chain));
-        self.callers.len() - 1
-    }
-
-    fn publish_by(&mut self, at: usize, is_last: bool) {
-        let app = self.callers[at].app;
-        let number = self.model.next();
-        let mut channels: Vec<usize> = (0..CHANNELS.len()).collect();
-        self.random.shuffle(&mut channels);
-        let many = self.random.u8(0..3) == 0;
-        channels.truncate(if many { self.random.usize(2..5) } else { 1 });
-        let data = self.pad(if many { 1000 } else { 70_000 });
-        let known = self.clients.iter().filter(|client| client.app == app);
-        let known = known.filter(|client| client.id.is_some());
-        let known: Vec<usize> = known.map(|client| client.number).collect();
-        let except = self.random.choice(known);
-        let except = except.filter(|_| self.random.u8(0..3) == 0);
-        let names: Vec<&str> = channels.iter().map(|&channel| CHANNELS[channel]).collect();
-        let socket = self.callers[at].socket;
-        trace!("socket {socket} publishes {number} on {names:?}, except {except:?}");
-        // A server may send client events too; only their names tell.
-        let is_kept = self.random.u8(0..8) > 0;
-        let name = format!("{}-{number}", if is_kept { "event" } else { "client" });
-        let mut body = json!({ "name": name, "data": data });
-        if many {
-            body["channels"] = names.clone().into();
-        } else {
-            body["channel"] = names[0].into();
-        }
-        if let Some(client) = except {
-            body["socket_id"] = self.clients[client].id.clone().into();
-            let is_on = |&channel: &usize| self.clients[client].is_surely_on(channel);
-            self.net.faults.excepted += u64::from(channels.iter().any(is_on));
-        }
-        let text = |&channel: &usize| {
-            let channel_name = CHANNELS[channel];
-            let text =
-                format!(r#"{{"event":"{name}","data":"{data}","channel":"{channel_name}"}}"#);
-            (channel, text)
-        };
-        let texts = channels.iter().map(text).collect();
-        let clients = &self.clients;
-        let event = self.model.begin(app, texts, except, None, clients);
-        event.is_kept = is_kept;
-        let unix_s = self.fleet.now.unix_s;
-        let call = wire::publish(self.app(app), unix_s, &body.to_string(), is_last);
-        let caller = &mut self.callers[at];
-        caller.ask(number, is_last);
-        self.net.sockets[caller.socket].write(&call);
-    }
-
-    /// A caller whose connection stayed makes another call, without waiting for the last.
-    fn call_again(&mut self) {
-        let free = (0..self.callers.len()).filter(|&at| self.callers[at].is_free());
-        let free: Vec<usize> = free.collect();
-        if let Some(at) = self.random.choice(free) {
-            self.publish_by(at, false);
-        }
-    }
-
-    /// A caller gives up while it waits; the next one takes its slot and goes on elsewhere.
-    fn abandon_call(&mut self) {
-        let shard = self.random.usize(0..self.fleet.nodes.len());
-        let app = self.random.usize(0..self.apps.iter().count());
-        let at = self.call(Some(shard), Some(app), 0);
-        self.publish_by(at, false);
-        let socket = self.callers[at].socket;
-        self.read(socket, usize::MAX);
-        self.callers[at].end(true);
-        self.net.sockets[socket].peer = Peer::Reset;
-        trace!("that caller gives up");
-        self.read_out(socket);
-        let at = self.call(Some(shard), Some(app), 1);
-        self.publish_by(at, false);
-        self.read(self.callers[at].socket, usize::MAX);
-    }
-
     /// A client gives up while it joins; the next one takes its slot and joins too.
     fn abandon_join(&mut self) {
         let Some(at) = self.any_open() else { return };
@@ -280,7 +183,7 @@ impl World {
         self.wishes.push((next, channel));
     }
 
-    fn read_out(&mut self, socket: usize) {
+    pub(crate) fn read_out(&mut self, socket: usize) {
         for _ in 0..20 {
             if !self.read(socket, usize::MAX) {
                 return;
@@ -359,13 +262,13 @@ impl World {
         self.net.sockets[self.clients[at].socket].write(&frame);
     }
 
-    fn app(&self, app: usize) -> &slapback::app::App {
+    pub(crate) fn app(&self, app: usize) -> &slapback::app::App {
         let (_, app) = self.apps.iter().nth(app).unwrap();
         app
     }
 
     /// Something to say: mostly short, at times long.
-    fn pad(&mut self, most: usize) -> String {
+    pub(crate) fn pad(&mut self, most: usize) -> String {
         let length = match self.random.u16(0..300) {
             0..240 => self.random.usize(1..60),
             240..280 => self.random.usize(60..400),

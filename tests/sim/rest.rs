@@ -30,6 +30,16 @@ impl World {
         model.check_dues(clients, &mut self.net.faults);
         cache::check_shown(model, clients, &mut self.net.faults);
         self.check_members();
+        self.ask_everything();
+        self.settle();
+        for caller in &mut self.callers {
+            for told in caller.told.drain(..) {
+                told.check(&self.clients);
+            }
+        }
+        for client in self.clients.iter().filter(|client| client.must_end) {
+            assert!(!client.is_open(), "client {} lives on", client.number);
+        }
     }
 
     /// The end: everyone leaves, or is made to leave, and nothing remains.
@@ -142,6 +152,8 @@ impl World {
             assert_eq!(node.shard.backlog_bytes(), 0, "shard {at} owes bytes");
             let waiting = self.fleet.inboxes[at].waiting_bytes();
             assert_eq!(waiting, 0, "bytes wait for shard {at}");
+            let open = node.shard.open_questions_count();
+            assert_eq!(open, 0, "questions are open at shard {at}");
         }
     }
 

@@ -129,24 +129,35 @@ pub(crate) fn subscribe(app: &App, socket_id: &str, channel: &str, member: &str)
     json!({ "event": "pusher:subscribe", "data": data }).to_string()
 }
 
-/// A signed `POST /apps/{id}/events`.
-pub(crate) fn publish(app: &App, unix_s: u64, body: &str, is_last: bool) -> Vec<u8> {
-    let path = format!("/apps/{}/events", app.settings.id);
-    let md5 = Md5::digest(body.as_bytes());
-    let md5 = md5
-        .iter()
-        .fold(String::new(), |hex, byte| format!("{hex}{byte:02x}"));
+/// A signed call. `path` is what stands behind the app's own, with the query, whose parameters
+/// come behind `body_md5` in sorted order.
+pub(crate) fn call(
+    app: &App,
+    unix_s: u64,
+    (method, path): (&str, &str),
+    body: &str,
+    is_last: bool,
+) -> Vec<u8> {
+    let (path, further) = path.split_once('?').unwrap_or((path, ""));
+    let path = format!("/apps/{}{path}", app.settings.id);
+    let digest = Md5::digest(body.as_bytes());
+    let digest = digest.iter().fold("&body_md5=".to_owned(), |hex, byte| {
+        format!("{hex}{byte:02x}")
+    });
+    let digest = if body.is_empty() { "" } else { &digest };
+    let further = format!("&{further}");
+    let further = if further.len() > 1 { &further } else { "" };
     let query = format!(
-        "auth_key={}&auth_timestamp={unix_s}&auth_version=1.0&body_md5={md5}",
+        "auth_key={}&auth_timestamp={unix_s}&auth_version=1.0{digest}{further}",
         app.settings.key
     );
     let signature = app
         .signer()
-        .sign_hex(&[format!("POST\n{path}\n{query}").as_bytes()]);
+        .sign_hex(&[format!("{method}\n{path}\n{query}").as_bytes()]);
     let signature = std::str::from_utf8(&signature).unwrap();
     let connection = if is_last { "close" } else { "keep-alive" };
     format!(
-        "POST {path}?{query}&auth_signature={signature} HTTP/1.1\r\nHost: sim\r\n\
+        "{method} {path}?{query}&auth_signature={signature} HTTP/1.1\r\nHost: sim\r\n\
          Connection: {connection}\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
     )

@@ -245,7 +245,8 @@ impl World {
             }
             Owner::Caller(at) => {
                 let caller = &mut self.callers[at];
-                if caller.hear(&bytes, &mut self.model, allowed) > 0 && caller.chain > 0 {
+                let (model, clients) = (&mut self.model, &mut self.clients);
+                if caller.hear(&bytes, model, clients, allowed) > 0 && caller.chain > 0 {
                     let (app, chain) = (caller.app, caller.chain - 1);
                     self.callers[at].chain = 0;
                     self.publish(None, Some(app), chain);
@@ -272,6 +273,8 @@ impl World {
         faults.over_full += count(Counter::ApiOverloaded) + count(Counter::WhisperOverloaded);
         let behind = self.clients.iter().filter(|client| client.fell_behind);
         faults.closed_behind += behind.count() as u64;
+        let terminated = self.clients.iter().filter(|client| client.is_terminated);
+        faults.terminated += terminated.count() as u64;
         assert_eq!(count(Counter::SessionPanicked), 0, "a session panicked");
         assert_eq!(
             count(Counter::FrameViolation),
