@@ -77,6 +77,10 @@ impl Items {
         }
         let number = self.infos.len().to_string();
         self.check(&item, child.key.unwrap_or(&number));
+        if !self.errors.iter().all(Errors::is_empty) {
+            // Nothing of the batch will be published; what else is wrong is still to be named.
+            return self.infos.push(None);
+        }
         let [name, data, channel, info] = [item.name, item.data, item.channel, item.info].map(text);
         let (name, data) = (name.unwrap_or_default(), data.unwrap_or_default());
         let channel = channel.unwrap_or_default();

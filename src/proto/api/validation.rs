@@ -60,9 +60,14 @@ impl Errors {
         self.0.extend_from_slice(&others.0);
     }
 
+    /// Are there none?
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Refuses with 422 if there are any.
     pub(super) fn refuse(self) -> Result<(), Refusal> {
-        if self.0.is_empty() {
+        if self.is_empty() {
             return Ok(());
         }
         let errors = String::from_utf8_lossy(&self.0);

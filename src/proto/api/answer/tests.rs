@@ -1,5 +1,7 @@
 //! Answers, byte for byte.
 
+use proptest::prelude::*;
+
 use super::*;
 
 fn known(channel: &str, subscriptions: usize, users: usize, cached: Option<&str>) -> Occupied {
@@ -211,4 +213,26 @@ fn an_answer_beyond_all_bounds_is_413() {
     };
     let expected = Answer::text(413, "Payload too large.");
     assert_eq!(answer(&question, facts), expected);
+}
+
+proptest! {
+    #[test]
+    fn any_names_and_events_make_json_that_says_them(
+        names in prop::collection::btree_set(any::<String>(), 0..6),
+        text in any::<String>(),
+    ) {
+        let mut event = br#"{"data":""#.to_vec();
+        json::escape(&mut event, &text);
+        event.extend_from_slice(br#""}"#);
+        let event = String::from_utf8(event).unwrap();
+        let channels = names.iter().map(|name| known(name, 1, 1, Some(&event)));
+        let facts = Facts { channels: channels.collect(), ..Facts::default() };
+        let question = Question::Channels { prefix: "".into(), info: Info::parse("cache") };
+        let told: serde_json::Value = serde_json::from_str(&ok(&question, facts)).unwrap();
+        let told = told["channels"].as_object().unwrap();
+        prop_assert_eq!(told.keys().collect::<Vec<_>>(), names.iter().collect::<Vec<_>>());
+        for info in told.values() {
+            prop_assert_eq!(info["cache"]["data"].as_str(), Some(text.as_str()));
+        }
+    }
 }

@@ -1,5 +1,7 @@
 //! The batch call, text by text.
 
+use proptest::prelude::*;
+
 use super::*;
 use crate::proto::api::Word;
 use crate::proto::api::tests::{deliveries, refusal, signed};
@@ -141,4 +143,52 @@ fn r209_the_number_of_events_is_not_limited_but_that_of_messages_about_them_is()
     assert_eq!(status, 422);
     assert!(errors.len() < 4 << 20, "{} bytes", errors.len());
     serde_json::from_str::<serde_json::Value>(&errors).unwrap();
+}
+
+/// A field of an event: right, wrong, or missing.
+fn field() -> impl Strategy<Value = Option<&'static str>> {
+    prop::sample::select(vec![
+        None,
+        Some(r#""x""#),
+        Some(r#""""#),
+        Some("5"),
+        Some("[]"),
+    ])
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn any_batch_is_published_whole_or_told_what_is_wrong(
+        items in prop::collection::vec((field(), field(), field(), field()), 1..5),
+    ) {
+        let names = ["name", "data", "channel", "info"];
+        let is_right = |value: Option<&str>| value == Some(r#""x""#);
+        let mut all_right = true;
+        let bodies: Vec<String> = items.iter().map(|&(name, data, channel, info)| {
+            let values = [name, data, channel, info];
+            all_right &= values[..3].iter().all(|&value| is_right(value));
+            all_right &= info.is_none_or(|info| info.starts_with('"'));
+            let members = names.iter().zip(values);
+            let members = members.filter_map(|(name, value)| Some(format!("\"{name}\":{}", value?)));
+            format!("{{{}}}", members.collect::<Vec<_>>().join(","))
+        }).collect();
+        let outcome = publish(&format!(r#"{{"batch":[{}]}}"#, bodies.join(",")));
+        if all_right {
+            prop_assert_eq!(deliveries(outcome).0.len(), items.len());
+        } else {
+            let (status, errors) = refusal(outcome);
+            prop_assert_eq!(status, 422);
+            let errors: serde_json::Value = serde_json::from_str(&errors).unwrap();
+            prop_assert!(errors.as_object().is_some_and(|errors| !errors.is_empty()));
+        }
+    }
+
+    #[test]
+    fn any_body_is_published_or_refused(
+        body in r#"\{"batch":[\[\]{}",:0-9a-z]{0,30}(,"name":"e")?\}"#,
+    ) {
+        let _ = publish(&body);
+    }
 }
