@@ -10,6 +10,8 @@ mod question;
 mod route;
 mod validation;
 
+use std::borrow::Cow;
+
 use crate::app::{AppIndex, Apps};
 use crate::broadcast::Broadcast;
 use crate::proto::Now;
@@ -63,14 +65,14 @@ pub struct Refusal {
 
 impl Refusal {
     fn bad_request(why: &str) -> Self {
-        Self::text(400, "Bad request.".to_owned(), why)
+        Self::text(400, "Bad request.", why)
     }
 
     fn too_large(why: &str) -> Self {
-        Self::text(413, "Payload too large.".to_owned(), why)
+        Self::text(413, "Payload too large.", why)
     }
 
-    fn text(status: u16, body: String, why: &str) -> Self {
+    fn text(status: u16, body: impl Into<Cow<'static, str>>, why: &str) -> Self {
         Self {
             answer: Answer::text(status, body),
             why: why.to_owned(),
@@ -146,8 +148,11 @@ fn authorise<'a>(
         }
         Err(ApiRefusal::TimestampInvalid) => "auth_timestamp is not a number".to_owned(),
     };
-    let body = "Authentication signature invalid.".to_owned();
-    Err(Refusal::text(401, body, &why))
+    Err(Refusal::text(
+        401,
+        "Authentication signature invalid.",
+        &why,
+    ))
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! What the fleet knows, written as the answer to a call. Called by the session when all is known.
 
+use std::borrow::Cow;
+
 use crate::proto::api::{Facts, Info, Occupied, Question, Word};
 use crate::proto::channel::ChannelKind;
 use crate::proto::json::{self, Value, Workspace};
@@ -12,12 +14,12 @@ pub struct Answer {
     /// The body is JSON; else plain text.
     pub is_json: bool,
     /// The body.
-    pub body: String,
+    pub body: Cow<'static, str>,
 }
 
 impl Answer {
     /// An answer in JSON.
-    pub fn json(status: u16, body: impl Into<String>) -> Self {
+    pub fn json(status: u16, body: impl Into<Cow<'static, str>>) -> Self {
         Self {
             status,
             is_json: true,
@@ -26,7 +28,7 @@ impl Answer {
     }
 
     /// An answer in words.
-    pub fn text(status: u16, body: impl Into<String>) -> Self {
+    pub fn text(status: u16, body: impl Into<Cow<'static, str>>) -> Self {
         Self {
             is_json: false,
             ..Self::json(status, body)
@@ -73,7 +75,7 @@ pub fn answer(question: &Question, mut facts: Facts) -> Answer {
     if out.len() > ANSWER_BYTES_MAX {
         return Answer::text(413, "Payload too large.");
     }
-    Answer::json(200, String::from_utf8_lossy(&out))
+    Answer::json(200, String::from_utf8_lossy(&out).into_owned())
 }
 
 /// `{"channels":{…}}`, an object also where Reverb makes a list of it.

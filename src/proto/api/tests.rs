@@ -153,7 +153,7 @@ pub(super) fn refusal(outcome: Outcome) -> (u16, String) {
     let Refusal { answer, why } = outcome.expect_err("accepted");
     assert!(!why.is_empty());
     assert_eq!(answer.is_json, answer.status == 422);
-    (answer.status, answer.body)
+    (answer.status, answer.body.into_owned())
 }
 
 fn refused(body: &str) -> String {

@@ -33,7 +33,7 @@ const CACHED: &str = r#"{"event":"upd","data":"{\"v\":1}","channel":"cache-k"}"#
 fn ok(question: &Question, facts: Facts) -> String {
     let answer = answer(question, facts);
     assert!(answer.status == 200 && answer.is_json, "{answer:?}");
-    answer.body
+    answer.body.into_owned()
 }
 
 fn channel(name: &str, words: &str) -> String {
@@ -114,7 +114,7 @@ fn r219_r220_users_are_those_of_an_occupied_presence_channel() {
         let channel = channel.into();
         let answer = answer(&Question::Users { channel }, facts);
         assert!(answer.is_json);
-        (answer.status, answer.body)
+        (answer.status, answer.body.into_owned())
     };
     let users = r#"{"users":[{"id":"1"},{"id":2}]}"#;
     assert_eq!(of("presence-x", facts()), (200, users.to_owned()));
