@@ -4,6 +4,7 @@
 //! and never shows a secret.
 
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use ahash::AHashMap;
@@ -11,6 +12,9 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
 
 use crate::hex;
+
+/// Apps that there can be: positions are 16 bits wide.
+pub const APPS_MAX: usize = u16::MAX as usize;
 
 /// Position of an app in [`Apps`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -89,6 +93,41 @@ impl AppSettings {
             rate_limit: None,
         }
     }
+
+    /// The names of the settings in which two versions of an app differ.
+    pub fn differences(&self, other: &Self) -> Vec<&'static str> {
+        let same = [
+            ("key", self.key == other.key),
+            ("secret", self.secret == other.secret),
+            (
+                "allowed_origins",
+                self.allowed_origins == other.allowed_origins,
+            ),
+            (
+                "ping_interval",
+                self.ping_interval_s == other.ping_interval_s,
+            ),
+            (
+                "activity_timeout",
+                self.activity_timeout_s == other.activity_timeout_s,
+            ),
+            (
+                "max_connections",
+                self.max_connections == other.max_connections,
+            ),
+            (
+                "max_message_size",
+                self.max_message_size == other.max_message_size,
+            ),
+            (
+                "accept_client_events_from",
+                self.client_events == other.client_events,
+            ),
+            ("rate_limiting", self.rate_limit == other.rate_limit),
+        ];
+        let differs = same.into_iter().filter(|(_, is_same)| !is_same);
+        differs.map(|(name, _)| name).collect()
+    }
 }
 
 impl fmt::Debug for AppSettings {
@@ -109,43 +148,82 @@ impl fmt::Debug for AppSettings {
 }
 
 /// All apps. Lookup by exact string.
+///
+/// An app keeps its index over every reload, also while it is gone: what is kept elsewhere under
+/// an index is always the same app's.
 #[derive(Debug)]
 pub struct Apps {
-    list: Vec<App>,
+    places: Vec<Place>,
+    /// Of every place, also those whose app is gone.
     by_id: AHashMap<String, AppIndex>,
     by_key: AHashMap<String, AppIndex>,
 }
 
+#[derive(Debug, Clone)]
+struct Place {
+    app: Arc<App>,
+    is_served: bool,
+}
+
 impl Apps {
-    /// Duplicate ids or keys are the caller's (config.rs) error, reported before this.
+    /// At most [`APPS_MAX`]. Duplicate ids or keys are the caller's (config.rs) error, reported
+    /// before this.
     pub fn new(settings: Vec<AppSettings>) -> Self {
-        let list: Vec<App> = settings.into_iter().map(App::new).collect();
-        let indices = || (0..=u16::MAX).map(AppIndex);
-        let by_id = list
-            .iter()
-            .map(|app| app.settings.id.clone())
-            .zip(indices())
-            .collect();
-        let by_key = list
-            .iter()
-            .map(|app| app.settings.key.clone())
-            .zip(indices())
-            .collect();
-        Self {
-            list,
-            by_id,
-            by_key,
+        let mut apps = Self {
+            places: Vec::new(),
+            by_id: AHashMap::new(),
+            by_key: AHashMap::new(),
+        };
+        for app in settings {
+            apps.serve(app);
+        }
+        apps
+    }
+
+    /// These apps instead; those that were here before keep their index and their connections.
+    /// `None` if there is no index left for a new one.
+    pub fn reloaded(&self, settings: Vec<AppSettings>) -> Option<Self> {
+        let gone = |place: &Place| Place {
+            is_served: false,
+            ..place.clone()
+        };
+        let mut apps = Self {
+            places: self.places.iter().map(gone).collect(),
+            by_id: self.by_id.clone(),
+            by_key: AHashMap::new(),
+        };
+        for app in settings {
+            apps.serve(app);
+        }
+        (apps.places.len() <= APPS_MAX).then_some(apps)
+    }
+
+    fn serve(&mut self, settings: AppSettings) {
+        let next = AppIndex(u16::try_from(self.places.len()).unwrap_or(u16::MAX));
+        let index = *self.by_id.entry(settings.id.clone()).or_insert(next);
+        self.by_key.insert(settings.key.clone(), index);
+        let mut app = App::new(settings);
+        let is_served = true;
+        if let Some(place) = self.places.get_mut(usize::from(index.0)) {
+            app.connections = Arc::clone(&place.app.connections);
+            let app = Arc::new(app);
+            *place = Place { app, is_served };
+        } else {
+            let app = Arc::new(app);
+            self.places.push(Place { app, is_served });
         }
     }
 
-    /// None if the index is stale.
+    /// None if the app is gone.
     pub fn get(&self, index: AppIndex) -> Option<&App> {
-        self.list.get(usize::from(index.0))
+        let place = self.places.get(usize::from(index.0))?;
+        place.is_served.then_some(&*place.app)
     }
 
     /// The app whose id stands in an API path.
     pub fn by_id(&self, id: &str) -> Option<AppIndex> {
-        self.by_id.get(id).copied()
+        let index = self.by_id.get(id).copied()?;
+        self.get(index).map(|_| index)
     }
 
     /// The app a client connects to.
@@ -153,9 +231,18 @@ impl Apps {
         self.by_key.get(key).copied()
     }
 
-    /// Every app, in the order configured.
+    /// Gives back a place that [`App::admit`] gave, also if the app is gone.
+    pub fn release(&self, index: AppIndex) {
+        if let Some(place) = self.places.get(usize::from(index.0)) {
+            place.app.release();
+        }
+    }
+
+    /// Every app, in the order first configured.
     pub fn iter(&self) -> impl Iterator<Item = (AppIndex, &App)> {
-        (0..=u16::MAX).map(AppIndex).zip(&self.list)
+        let places = (0..=u16::MAX).map(AppIndex).zip(&self.places);
+        let served = places.filter(|(_, place)| place.is_served);
+        served.map(|(index, place)| (index, &*place.app))
     }
 }
 
@@ -165,7 +252,8 @@ pub struct App {
     /// What configuration says of it.
     pub settings: AppSettings,
     signer: Signer,
-    connections: AtomicU32,
+    /// Established sockets of all shards, counted over every reload.
+    connections: Arc<AtomicU32>,
 }
 
 impl App {
@@ -175,7 +263,7 @@ impl App {
         Self {
             settings,
             signer,
-            connections: AtomicU32::new(0),
+            connections: Arc::default(),
         }
     }
 
@@ -184,12 +272,10 @@ impl App {
         &self.signer
     }
 
-    /// Takes a place under `max_connections`; false = over quota (R-029..R-032). Touches the
-    /// counter only if a limit is set.
+    /// Takes a place under `max_connections`; false = over quota (R-029..R-032). Counted without a
+    /// limit too, for a reload may set one.
     pub fn admit(&self) -> bool {
-        let Some(max) = self.settings.max_connections else {
-            return true;
-        };
+        let max = self.settings.max_connections.unwrap_or(u32::MAX);
         let take = |taken: u32| (taken < max).then(|| taken.saturating_add(1));
         self.connections
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, take)
@@ -198,13 +284,11 @@ impl App {
 
     /// Gives a place taken by [`Self::admit`] back.
     pub fn release(&self) {
-        if self.settings.max_connections.is_some() {
-            let give = |taken: u32| taken.checked_sub(1);
-            // Nothing taken means nothing to give back: the counter stays at zero.
-            let _ = self
-                .connections
-                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, give);
-        }
+        let give = |taken: u32| taken.checked_sub(1);
+        // Nothing taken means nothing to give back: the counter stays at zero.
+        let _ = self
+            .connections
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, give);
     }
 
     /// R-021..R-027; `origin` is the raw header value.
@@ -331,124 +415,4 @@ fn matches(pattern: &[u8], text: &[u8]) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn app(origins: &[&str], max_connections: Option<u32>) -> App {
-        App::new(AppSettings {
-            allowed_origins: origins.iter().map(|&origin| origin.to_owned()).collect(),
-            max_connections,
-            ..AppSettings::new("123456", "reverb-key", "reverb-secret")
-        })
-    }
-
-    fn allows(origins: &[&str], origin: &str) -> bool {
-        app(origins, None).origin_allowed(Some(origin))
-    }
-
-    #[test]
-    fn r021_a_star_accepts_any_origin_and_none() {
-        let app = app(&["laravel.com", "*"], None);
-        assert!(app.origin_allowed(None));
-        assert!(app.origin_allowed(Some("https://evil.test")));
-    }
-
-    #[test]
-    fn r022_only_the_host_of_the_origin_counts() {
-        for origin in [
-            "http://laravel.com",
-            "https://laravel.com:8443",
-            "https://a:b@laravel.com:1/x",
-        ] {
-            assert!(allows(&["laravel.com"], origin), "{origin}");
-        }
-        assert!(allows(&["[::1]"], "http://[::1]:8000"));
-    }
-
-    #[test]
-    fn r023_no_origin_is_refused() {
-        assert!(!app(&["laravel.com"], None).origin_allowed(None));
-        assert!(!app(&[], None).origin_allowed(None));
-    }
-
-    #[test]
-    fn r024_r027_other_hosts_are_refused() {
-        for origin in [
-            "http://localhost",
-            "http://sub.laravel.com",
-            "http://LARAVEL.com",
-            "null",
-            "laravel.com",
-            "http://laravel.com.evil.com",
-            "http:/laravel.com",
-            "http://laravel.com:port",
-            "",
-        ] {
-            assert!(!allows(&["laravel.com"], origin), "{origin}");
-        }
-        assert!(!allows(&["https://laravel.com"], "https://laravel.com"));
-    }
-
-    #[test]
-    fn r025_r026_a_wildcard_stands_for_any_run() {
-        assert!(!allows(&["*.laravel.com"], "http://laravel.com"));
-        assert!(allows(&["*.laravel.com"], "http://a.laravel.com"));
-        assert!(allows(&["*.laravel.com"], "http://a.b.laravel.com"));
-        assert!(allows(
-            &["localhost", "*.localhost"],
-            "http://sub.localhost"
-        ));
-        assert!(allows(&["a*b*c"], "http://aXbXbXc"));
-        assert!(!allows(&["a*b*c"], "http://aXbXbX"));
-        assert!(allows(&["a**"], "http://a"));
-    }
-
-    #[test]
-    fn r029_r032_places_are_taken_and_given_back() {
-        let limited = app(&[], Some(1));
-        assert!(limited.admit());
-        assert!(!limited.admit());
-        limited.release();
-        limited.release();
-        assert!(limited.admit());
-        assert!(!app(&[], Some(0)).admit());
-        let unlimited = app(&[], None);
-        assert!((0..10).all(|_| unlimited.admit()));
-        assert_eq!(unlimited.connections.load(Ordering::Relaxed), 0);
-    }
-
-    #[test]
-    fn signatures_equal_those_of_rfc_4231() {
-        let short = Signer::new(b"Jefe");
-        let parts: [&[u8]; 2] = [b"what do ya want ", b"for nothing?"];
-        let hex = b"5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843";
-        assert_eq!(&short.sign_hex(&parts), hex);
-        assert!(short.verify_hex(&parts, hex));
-        assert!(!short.verify_hex(&parts, &hex.to_ascii_uppercase()));
-        assert!(!short.verify_hex(&parts, &hex[1..]));
-        let long = Signer::new(&[0xaa; 131]);
-        let text: &[u8] = b"Test Using Larger Than Block-Size Key - Hash Key First";
-        let hex = b"60e431591ee0b67f0d8a26aacbf5b77f8e0bc6213728c5140546040f0ee37f54";
-        assert_eq!(&long.sign_hex(&[text]), hex);
-    }
-
-    #[test]
-    fn a_secret_is_never_shown() {
-        let shown = format!("{:?}", app(&[], None).settings);
-        assert!(shown.contains("reverb-key") && !shown.contains("reverb-secret"));
-    }
-
-    #[test]
-    fn r019_apps_are_found_by_exact_id_and_key() {
-        let mut second = app(&[], None).settings;
-        second.id = "654321".to_owned();
-        second.key = "reverb-key-2".to_owned();
-        let apps = Apps::new(vec![app(&[], None).settings, second]);
-        assert_eq!(apps.by_id("654321"), Some(AppIndex(1)));
-        assert_eq!(apps.by_key("reverb-key"), Some(AppIndex(0)));
-        assert_eq!(apps.by_id("123456.0"), None);
-        assert_eq!(apps.by_key(""), None);
-        assert!(apps.get(AppIndex(2)).is_none());
-        assert_eq!(apps.iter().count(), 2);
-    }
-}
+mod tests;

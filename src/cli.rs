@@ -1,4 +1,4 @@
-//! The command line: `start`, `check`, `health`, and Reverb's own `reverb:start`.
+//! The command line: `start`, `check`, `health`, `restart`, and Reverb's own spelling of two.
 //!
 //! Called by `main`. Reads flags and runs the commands that need no fleet; never starts one.
 
@@ -7,20 +7,29 @@ use std::io::{self, Read as _, Write as _};
 use std::net::{TcpStream, ToSocketAddrs as _};
 use std::time::{Duration, Instant};
 
+use crate::config::{Address, Flags, host_in_url};
 use clap::Parser;
-use rustix::process::{Resource, getrlimit};
-
-use crate::config::{Address, Config, Flags, host_in_url};
 
 /// What the operator asked for.
 #[derive(Debug, Clone, PartialEq, Eq, clap::Subcommand)]
 pub enum Command {
-    /// Serve until told to stop [also spelt: reverb:start].
+    /// Serve until told to stop.
+    #[command(visible_alias = "reverb:start")]
     Start(Flags),
-    /// Read the configuration, print it with secrets masked, and leave: 0 if it can be served.
+    /// Print the configuration, where each value comes from, and what this machine gives.
+    ///
+    /// Secrets are masked. Leaves with 0 if `start` would serve, else as `start` would.
     Check(Flags),
     /// Ask the running server for `/up` and leave: 0 if it answers 200.
     Health(Flags),
+    /// Ask the running server to drain and leave, for its supervisor to start it anew.
+    ///
+    /// That is the server on the configured port, or if no port is configured the only one there
+    /// is. Leaves with 1 if there is none; `reverb:restart` then leaves with 0, as Reverb's does.
+    Restart(Flags),
+    /// The same in Reverb's spelling: no server is no failure.
+    #[command(name = "reverb:restart", hide = true)]
+    ReverbRestart(Flags),
 }
 
 #[derive(clap::Parser)]
@@ -38,33 +47,24 @@ pub fn parse(args: impl Iterator<Item = OsString>) -> Result<Command, clap::Erro
     Cli::try_parse_from(translated(args.collect())).map(|cli| cli.command)
 }
 
-/// Makes `… artisan reverb:start …` a `start`, without artisan's own flags.
+/// Takes away what stands before a command in Reverb's spelling, `php artisan` that is, and
+/// artisan's own flags.
 fn translated(mut args: Vec<OsString>) -> Vec<OsString> {
-    let Some(position) = args.iter().position(|word| word == "reverb:start") else {
+    let is_reverbs = |word: &OsString| word == "reverb:start" || word == "reverb:restart";
+    let Some(position) = args.iter().position(is_reverbs) else {
         return args;
     };
-    let flags = args.split_off(position).into_iter().skip(1);
+    let ours = args.split_off(position);
     args.truncate(1);
-    args.push("start".into());
-    args.extend(flags.filter(|flag| !is_artisans(&flag.to_string_lossy())));
+    args.extend(
+        ours.into_iter()
+            .filter(|flag| !is_artisans(&flag.to_string_lossy())),
+    );
     args
 }
 
 fn is_artisans(flag: &str) -> bool {
     ARTISANS_FLAGS.contains(&flag) || flag.starts_with("--env=")
-}
-
-/// What `slapback check` prints: the file limit, the caller's words on the driver that would be
-/// taken, and the configuration.
-pub fn check_report(config: &Config, driver_report: &str) -> String {
-    let limit = getrlimit(Resource::Nofile);
-    let word = |limit: Option<u64>| limit.map_or("unlimited".to_owned(), |most| most.to_string());
-    let (soft, hard) = (word(limit.current), word(limit.maximum));
-    format!(
-        "open files           {soft}, can be raised to {hard}\n\
-         driver at hand       {driver_report}\n\
-         {config}"
-    )
 }
 
 /// Asks a running server for `/up`: the line to print, `Ok` for exit 0 and `Err` for exit 1.
@@ -127,11 +127,12 @@ fn parse_status(line: &[u8]) -> Option<u16> {
 
 const STATUS_LINE_BYTES: usize = "HTTP/1.1 200".len();
 const HEALTH_WAIT: Duration = Duration::from_secs(2);
-const ARTISANS_FLAGS: [&str; 10] = [
+const ARTISANS_FLAGS: [&str; 11] = [
     "-n",
     "--no-interaction",
     "-q",
     "--quiet",
+    "--silent",
     "-v",
     "-vv",
     "-vvv",
@@ -153,7 +154,11 @@ mod tests {
 
     fn flags_of(line: &str) -> Flags {
         match command(line).unwrap() {
-            Command::Start(flags) | Command::Check(flags) | Command::Health(flags) => flags,
+            Command::Start(flags)
+            | Command::Check(flags)
+            | Command::Health(flags)
+            | Command::Restart(flags)
+            | Command::ReverbRestart(flags) => flags,
         }
     }
 
@@ -165,7 +170,7 @@ mod tests {
         );
         let expected = Flags {
             host: Some("::1".into()),
-            port: Some(9000),
+            port: Some("9000".into()),
             path: Some("ws".into()),
             hostname: Some("a.test".into()),
             config: Some("c.toml".into()),
@@ -183,10 +188,22 @@ mod tests {
             panic!("not a start")
         };
         assert_eq!(flags.host.as_deref(), Some("0.0.0.0"));
-        assert_eq!(flags.port, Some(8080));
+        assert_eq!(flags.port.as_deref(), Some("8080"));
         assert_eq!(flags.path.as_deref(), Some("ws"));
         assert_eq!(flags.hostname.as_deref(), Some("a.test"));
         assert!(flags.debug);
+    }
+
+    #[test]
+    fn restart_has_two_spellings() {
+        let flags = Flags {
+            port: Some("9000".into()),
+            ..Flags::default()
+        };
+        let ours = command("slapback restart --port=9000").unwrap();
+        assert_eq!(ours, Command::Restart(flags.clone()));
+        let reverbs = command("slapback php artisan reverb:restart --port=9000 --no-ansi");
+        assert_eq!(reverbs.unwrap(), Command::ReverbRestart(flags));
     }
 
     #[test]
@@ -202,15 +219,11 @@ mod tests {
             "slapback serve",
             "slapback start --prot 1",
             "slapback start -v",
+            "slapback reverb:start --prot=1",
+            "slapback restart now",
         ] {
             assert_eq!(command(line).unwrap_err().exit_code(), 2, "{line}");
         }
-        assert_eq!(
-            command("slapback start --port 65536")
-                .unwrap_err()
-                .exit_code(),
-            2
-        );
         for line in [
             "slapback --help",
             "slapback --version",
@@ -234,6 +247,7 @@ mod tests {
             host: "0.0.0.0".into(),
             port,
             path: "/ws".into(),
+            is_port_said: true,
         };
         let outcome = health(&address);
         let outcome = match outcome {
@@ -269,6 +283,7 @@ mod tests {
             host: "127.0.0.1".into(),
             port,
             path: String::new(),
+            is_port_said: true,
         };
         assert!(health(&address).is_err());
         assert!(began.elapsed() < HEALTH_WAIT * 2);

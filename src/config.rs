@@ -3,24 +3,33 @@
 //! Called by `main` before any thread or socket exists; what is wrong is said here, by name and
 //! line, and nowhere later. Never opens a socket.
 
-mod environment;
+mod app;
+mod document;
 mod file;
 mod flags;
-mod report;
+mod reader;
+mod server;
+mod source;
 
 use std::borrow::Cow;
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
-use crate::app::{AppSettings, ClientEvents};
+use ahash::AHashMap;
+
+use self::file::Spelling;
+pub use self::flags::Flags;
+pub use self::reader::{Listing, Row};
+use self::server::Sources;
+pub use self::source::Origin;
+use self::source::{Source as _, Table};
+use crate::app::{APPS_MAX, AppSettings};
 use crate::env::Environment;
 use crate::hex;
 
-pub use self::flags::Flags;
-
 /// Everything the operator decided, checked.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Config {
     /// Address or name to bind, an IPv6 address without its brackets.
     pub host: String,
@@ -66,12 +75,15 @@ pub struct Config {
     pub auth_timestamp_tolerance_s: u64,
     /// What the operator should know and the start log shall say.
     pub warnings: Vec<String>,
+    /// What each setting came to be and why: of the server, then of each app but the demo's.
+    pub listings: Vec<Listing>,
 }
 
 /// Which driver the operator asks for (`SLAPBACK_DRIVER`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum DriverChoice {
     /// `io_uring` if this kernel does what we need, else epoll.
+    #[default]
     Auto,
     /// `io_uring` or no start.
     Uring,
@@ -79,7 +91,7 @@ pub enum DriverChoice {
     Epoll,
 }
 
-/// Where a running server is reached, as `slapback health` needs it.
+/// Where a running server is reached, as `slapback health` and `slapback restart` need it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Address {
     /// As [`Config::host`].
@@ -88,6 +100,8 @@ pub struct Address {
     pub port: u16,
     /// As [`Config::path`].
     pub path: String,
+    /// Whether anybody says the port: it is not just the default.
+    pub is_port_said: bool,
 }
 
 /// A configuration that cannot be served; `main` exits 2.
@@ -105,15 +119,18 @@ pub enum ConfigError {
         /// The names without a value.
         missing: Vec<&'static str>,
     },
-    /// A flag or a variable has a value that does not fit.
-    #[error("{name}: {problem}")]
+    /// A setting has a value that does not fit, or lacks one.
+    #[error("{origin}: {problem}")]
     Setting {
-        /// The flag or the variable.
-        name: &'static str,
-        /// What is wrong; never the value of a secret.
+        /// Where the value stands, or would.
+        origin: Origin,
+        /// What is wrong; never a value, for some are secrets.
         problem: String,
     },
-    /// The file has something that does not fit.
+    /// There is no number left for another app.
+    #[error("there are more than {APPS_MAX} apps")]
+    TooManyApps,
+    /// The file cannot be understood.
     #[error("{}, line {line}: {problem}", path.display())]
     File {
         /// The file.
@@ -142,51 +159,46 @@ pub fn load(
     environment: &Environment,
     read_file: impl Fn(&Path) -> io::Result<String>,
 ) -> Result<Config, ConfigError> {
-    let layers = Layers::read(flags, environment, &read_file)?;
-    let address = layers.address(flags)?;
-    let Layers {
-        file,
-        environment: fallback,
-    } = layers;
-    let mut warnings = file.warnings;
-    if file.path_of_file.is_none() && read_file(Path::new(LARAVEL_FILE)).is_ok() {
-        warnings.push(LARAVEL_FILE_WARNING.to_owned());
-    }
-    let mut apps = match file.apps {
-        Some(apps) => apps,
-        None => environment::app(environment, flags.demo, &mut warnings)?
-            .into_iter()
-            .collect(),
+    let file = read_config_file(flags, environment, &read_file)?;
+    let sources = Sources {
+        flags,
+        table: file.as_ref().map(|file| &file.server),
+        environment,
     };
+    let mut config = sources.config()?;
+    match file {
+        None if read_file(Path::new(LARAVEL_FILE)).is_ok() => {
+            config.warnings.push(LARAVEL_FILE_WARNING.to_owned());
+        }
+        None => {}
+        Some(ref file) => config.warnings.extend_from_slice(&file.warnings),
+    }
+    match file.and_then(|file| file.apps) {
+        Some(tables) => config.take_apps_of_file(&tables)?,
+        None => config.take_app_of_environment(environment)?,
+    }
     if flags.demo {
-        apps.insert(0, demo_app()?);
+        config.add_demo_app(demo_app()?)?;
     }
-    refuse_clash_with_demo(&apps)?;
-    let tuning = environment::tuning(environment)?;
-    warnings.extend(fallback.warnings);
-    if file.scaling.or(fallback.scaling).unwrap_or(false) {
-        warnings.push(SCALING_WARNING.to_owned());
+    if config.apps.is_empty() {
+        return Err(ConfigError::NoApp);
     }
-    if tuning.reuse_port {
-        warnings.push(REUSE_PORT_WARNING.to_owned());
+    Ok(config)
+}
+
+/// Loads anew while a server runs: the demo app it made stays as it is.
+pub fn reload(
+    running: &Config,
+    flags: &Flags,
+    environment: &Environment,
+    read_file: impl Fn(&Path) -> io::Result<String>,
+) -> Result<Config, ConfigError> {
+    let mut config = load(flags, environment, read_file)?;
+    if running.demo {
+        let pairs = config.apps.iter_mut().zip(&running.apps);
+        pairs.take(1).for_each(|(app, made)| app.clone_from(made));
     }
-    Ok(Config {
-        host: address.host,
-        port: address.port,
-        path: address.path,
-        hostname: present(flags.hostname.as_ref())
-            .or(file.hostname)
-            .or(fallback.hostname),
-        max_request_size: file
-            .max_request_size
-            .or(fallback.max_request_size)
-            .unwrap_or(MAX_REQUEST_SIZE),
-        apps,
-        demo: flags.demo,
-        debug: flags.debug,
-        warnings,
-        ..tuning
-    })
+    Ok(config)
 }
 
 /// Finds out where the server listens, without asking for an app.
@@ -195,79 +207,81 @@ pub fn load_address(
     environment: &Environment,
     read_file: impl Fn(&Path) -> io::Result<String>,
 ) -> Result<Address, ConfigError> {
-    Layers::read(flags, environment, &read_file)?.address(flags)
+    let file = read_config_file(flags, environment, &read_file)?;
+    let sources = Sources {
+        flags,
+        table: file.as_ref().map(|file| &file.server),
+        environment,
+    };
+    sources.address()
 }
 
-/// What one source says of the server; `None` = nothing.
-#[derive(Debug, Default)]
-struct Layer {
-    path_of_file: Option<PathBuf>,
-    host: Option<String>,
-    port: Option<u16>,
-    path: Option<String>,
-    hostname: Option<String>,
-    max_request_size: Option<usize>,
-    scaling: Option<bool>,
-    apps: Option<Vec<AppSettings>>,
-    warnings: Vec<String>,
-}
-
-struct Layers {
-    file: Layer,
-    environment: Layer,
-}
-
-impl Layers {
-    fn read(
-        flags: &Flags,
-        environment: &Environment,
-        read_file: &dyn Fn(&Path) -> io::Result<String>,
-    ) -> Result<Self, ConfigError> {
-        let path = match &flags.config {
-            Some(path) => Some(path.clone()),
-            None => environment::text(environment, "SLAPBACK_CONFIG").map(PathBuf::from),
-        };
-        let file = match path {
-            Some(path) => match read_file(&path) {
-                Ok(text) => file::parse(&path, &text)?,
-                Err(source) => return Err(ConfigError::Unreadable { path, source }),
-            },
-            None => Layer::default(),
-        };
-        Ok(Self {
-            file,
-            environment: environment::server(environment)?,
-        })
-    }
-
-    fn address(&self, flags: &Flags) -> Result<Address, ConfigError> {
-        let Self { file, environment } = self;
-        let first = |flag: &Option<String>, file: &Option<String>, variable: &Option<String>| {
-            present(flag.as_ref())
-                .or_else(|| file.clone())
-                .or_else(|| variable.clone())
-        };
-        let host = first(&flags.host, &file.host, &environment.host);
-        let path = first(&flags.path, &file.path, &environment.path).unwrap_or_default();
-        let default_host = if flags.demo { DEMO_HOST } else { HOST };
-        Ok(Address {
-            host: bare_host(host.as_deref().unwrap_or(default_host)),
-            port: flags
-                .port
-                .or(file.port)
-                .or(environment.port)
-                .unwrap_or(PORT),
-            path: route_prefix(&path).ok_or_else(|| ConfigError::Setting {
-                name: "path",
-                problem: "must be a plain path such as `ws`, without spaces, `?` or `#`".to_owned(),
-            })?,
-        })
+fn read_config_file(
+    flags: &Flags,
+    environment: &Environment,
+    read_file: &dyn Fn(&Path) -> io::Result<String>,
+) -> Result<Option<file::File>, ConfigError> {
+    let Some(path) = server::config_file(flags, environment)? else {
+        return Ok(None);
+    };
+    match read_file(&path) {
+        Ok(text) => file::parse(&path, &text).map(Some),
+        Err(source) => Err(ConfigError::Unreadable { path, source }),
     }
 }
 
-/// A flag given as an empty word counts as not given.
-fn present(flag: Option<&String>) -> Option<String> {
-    flag.filter(|text| !text.is_empty()).cloned()
+impl Config {
+    /// Every app of the file, their ids and keys distinct.
+    fn take_apps_of_file(&mut self, tables: &[Table]) -> Result<(), ConfigError> {
+        let mut seen = [AHashMap::new(), AHashMap::new()];
+        for table in tables {
+            let app = app::of_table(table)?;
+            let names = [(app::ID, &app.settings.id), (app::KEY, &app.settings.key)];
+            for ((setting, name), seen) in names.into_iter().zip(&mut seen) {
+                if seen.insert(name.clone(), ()).is_some() {
+                    let origin = table
+                        .find(&setting)
+                        .map_or_else(|| table.place(&setting), |found| found.origin);
+                    let problem = "another app has the same one".to_owned();
+                    return Err(ConfigError::Setting { origin, problem });
+                }
+            }
+            self.add_app(app);
+        }
+        if self.apps.len() > APPS_MAX {
+            return Err(ConfigError::TooManyApps);
+        }
+        Ok(())
+    }
+
+    /// With `demo` an app named in part is left out with a warning, for the demo app stands in.
+    fn take_app_of_environment(&mut self, environment: &Environment) -> Result<(), ConfigError> {
+        match app::of_environment(environment) {
+            Ok(app) => app.into_iter().for_each(|app| self.add_app(app)),
+            Err(error @ ConfigError::AppIncomplete { .. }) if self.demo => {
+                self.warnings.push(error.to_string());
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    fn add_app(&mut self, app: app::Read) {
+        self.apps.push(app.settings);
+        self.listings.push(app.listing);
+        self.warnings.extend(app.warnings);
+    }
+
+    fn add_demo_app(&mut self, app: AppSettings) -> Result<(), ConfigError> {
+        if self.apps.iter().any(|other| other.id == app.id) {
+            return Err(ConfigError::Setting {
+                origin: Origin::Flag("--demo"),
+                problem: format!("an app with the id \"{DEMO_ID}\" is configured already"),
+            });
+        }
+        self.apps.insert(0, app);
+        Ok(())
+    }
 }
 
 /// The host as it stands in a URL: an IPv6 address in brackets.
@@ -276,59 +290,6 @@ pub fn host_in_url(host: &str) -> Cow<'_, str> {
         Cow::Owned(format!("[{host}]"))
     } else {
         Cow::Borrowed(host)
-    }
-}
-
-fn bare_host(host: &str) -> String {
-    host.strip_prefix('[')
-        .and_then(|rest| rest.strip_suffix(']'))
-        .unwrap_or(host)
-        .to_owned()
-}
-
-/// R-020: `ws`, `/ws` and `/ws/` are one prefix.
-fn route_prefix(path: &str) -> Option<String> {
-    let path = path.trim_matches('/');
-    let plain = |byte: u8| byte.is_ascii_graphic() && !b"?#".contains(&byte);
-    match path {
-        "" => Some(String::new()),
-        _ if path.bytes().all(plain) => Some(format!("/{path}")),
-        _ => None,
-    }
-}
-
-/// Reads a number written in digits, between two bounds.
-fn number(text: &str, min: u64, max: u64) -> Result<u64, String> {
-    match text.trim().parse::<u64>() {
-        Ok(value) if (min..=max).contains(&value) => Ok(value),
-        _ if max >= LARGEST => Err(format!("must be a whole number, at least {min}")),
-        _ => Err(format!("must be a whole number from {min} to {max}")),
-    }
-}
-
-/// Reads a truth in the words people use for it.
-fn truth(text: &str) -> Result<bool, String> {
-    match text.trim().to_ascii_lowercase().as_str() {
-        "true" | "1" | "on" | "yes" => Ok(true),
-        "false" | "0" | "off" | "no" => Ok(false),
-        _ => Err("must be true or false".to_owned()),
-    }
-}
-
-fn client_events(text: &str) -> ClientEvents {
-    match text {
-        "all" => ClientEvents::All,
-        "members" => ClientEvents::Members,
-        _ => ClientEvents::None,
-    }
-}
-
-/// The reason why an activity timeout of 0 is refused, also by `check`.
-fn activity_timeout(seconds: u64) -> Result<u32, String> {
-    match u32::try_from(seconds) {
-        Ok(0) => Err("must not be 0: pusher-js throws at it and never connects".to_owned()),
-        Ok(seconds) => Ok(seconds),
-        Err(_) => Err("is too long".to_owned()),
     }
 }
 
@@ -345,35 +306,11 @@ fn random_hex() -> io::Result<String> {
     Ok(hex::encode(&bytes).map(char::from).collect())
 }
 
-/// A file refuses its own duplicates, with their lines; only the demo app can still clash.
-fn refuse_clash_with_demo(apps: &[AppSettings]) -> Result<(), ConfigError> {
-    let Some((first, others)) = apps.split_first() else {
-        return Err(ConfigError::NoApp);
-    };
-    if others.iter().any(|app| app.id == first.id) {
-        return Err(ConfigError::Setting {
-            name: "--demo",
-            problem: format!("an app with the id \"{DEMO_ID}\" is configured already"),
-        });
-    }
-    Ok(())
-}
-
-const HOST: &str = "0.0.0.0";
-const DEMO_HOST: &str = "127.0.0.1";
 const DEMO_ID: &str = "demo";
-const PORT: u16 = 8080;
-const MAX_REQUEST_SIZE: usize = 10_000;
-const SCALING_WARNING: &str = "scaling (REVERB_SCALING_ENABLED, server.scaling) is not served yet: \
-     this node hears no other node";
-const REUSE_PORT_WARNING: &str =
-    "SLAPBACK_REUSE_PORT: without scaling, servers on one port do not hear each other";
 const LARAVEL_FILE: &str = "config/reverb.php";
 const LARAVEL_FILE_WARNING: &str = "config/reverb.php is not read: if it sets origins, further \
      apps or limits, give them in a file with --config; \
      php artisan tinker --execute 'echo json_encode(config(\"reverb\"));' prints what it holds";
-/// Bounds from here on are not worth telling.
-const LARGEST: u64 = 1 << 31;
 
 #[cfg(test)]
 mod tests;

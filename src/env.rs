@@ -42,7 +42,10 @@ pub enum Source {
     /// The environment of the process.
     Process,
     /// The `.env` file.
-    Dotenv,
+    Dotenv {
+        /// The line, counted from 1; of a multi-line value its first.
+        line: usize,
+    },
 }
 
 /// The environment of the process laid over `.env`.
@@ -51,7 +54,18 @@ pub enum Source {
 #[derive(Debug, Clone, Default)]
 pub struct Environment {
     process: HashMap<String, String>,
-    dotenv: HashMap<String, String>,
+    dotenv: HashMap<String, Entry>,
+}
+
+/// One assignment of a `.env` file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// The name.
+    pub name: String,
+    /// The value, quotes, escapes and `${NAME}`s resolved.
+    pub value: String,
+    /// Its line, counted from 1; of a multi-line value its first.
+    pub line: usize,
 }
 
 impl Environment {
@@ -74,6 +88,7 @@ impl Environment {
         let outer = |name: &str| process.get(name).cloned();
         let dotenv = parse_dotenv(dotenv.unwrap_or_default(), outer)?
             .into_iter()
+            .map(|entry| (entry.name.clone(), entry))
             .collect();
         Ok(Self { process, dotenv })
     }
@@ -82,19 +97,17 @@ impl Environment {
     pub fn get(&self, name: &str) -> Option<Value> {
         self.process
             .get(name)
-            .or_else(|| self.dotenv.get(name))
+            .or_else(|| self.dotenv.get(name).map(|entry| &entry.value))
             .map(|raw| read_value(raw))
     }
 
     /// Where [`Environment::get`] finds the name.
     pub fn source(&self, name: &str) -> Option<Source> {
         if self.process.contains_key(name) {
-            Some(Source::Process)
-        } else if self.dotenv.contains_key(name) {
-            Some(Source::Dotenv)
-        } else {
-            None
+            return Some(Source::Process);
         }
+        let line = self.dotenv.get(name)?.line;
+        Some(Source::Dotenv { line })
     }
 }
 
@@ -141,7 +154,7 @@ pub enum Problem {
 pub fn parse_dotenv(
     text: &[u8],
     outer: impl Fn(&str) -> Option<String>,
-) -> Result<Vec<(String, String)>, DotenvError> {
+) -> Result<Vec<Entry>, DotenvError> {
     let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
     let text = std::str::from_utf8(text).map_err(|error| {
         let valid = text.get(..error.valid_up_to()).unwrap_or_default();
@@ -151,7 +164,7 @@ pub fn parse_dotenv(
             problem: Problem::NotUtf8,
         }
     })?;
-    let mut entries: BTreeMap<String, String> = BTreeMap::new();
+    let mut entries: BTreeMap<String, Entry> = BTreeMap::new();
     for (line, statement) in statements(text)? {
         let broken = |problem| DotenvError { line, problem };
         let (name, raw) = match statement.split_once('=') {
@@ -163,13 +176,18 @@ pub fn parse_dotenv(
             entries.remove(name); // a bare name unsets what stood above
             continue;
         };
-        let known = |name: &str| outer(name).or_else(|| entries.get(name).cloned());
+        let known = |name: &str| outer(name).or_else(|| value_of(&entries, name));
         let value = parse_value(raw)
             .and_then(|value| value.fill_in(known))
             .map_err(broken)?;
-        entries.insert(name.to_owned(), value);
+        let name = name.to_owned();
+        entries.insert(name.clone(), Entry { name, value, line });
     }
-    Ok(entries.into_iter().collect())
+    Ok(entries.into_values().collect())
+}
+
+fn value_of(entries: &BTreeMap<String, Entry>, name: &str) -> Option<String> {
+    entries.get(name).map(|entry| entry.value.clone())
 }
 
 /// Cuts the text into statements with the number of their first line; comments are left out.

@@ -14,7 +14,7 @@ use crate::app::Apps;
 use crate::edge::flush::Driver;
 use crate::edge::listen::{self, Listener};
 use crate::edge::poll::EventFd;
-use crate::edge::{self, Files, Plan, Stage};
+use crate::edge::{self, Files, Plan, Serving, Stage};
 use crate::metrics::{Merged, Metrics};
 use crate::proto::session::{Protocol, Settings};
 use crate::refusals::RefusalLog;
@@ -82,6 +82,13 @@ impl Shards {
             cpus,
         }
     }
+
+    /// Where they run, in words.
+    pub fn placement(&self) -> String {
+        self.cpus.as_ref().map_or("not pinned".to_owned(), |cpus| {
+            format!("pinned to CPUs {cpus:?}")
+        })
+    }
 }
 
 fn cpus_of_mask() -> Vec<usize> {
@@ -98,6 +105,7 @@ pub struct Fleet {
     /// Where it listens.
     pub address: SocketAddr,
     stage: Arc<Stage>,
+    serving: Arc<Serving>,
     metrics: Vec<Arc<Metrics>>,
     threads: Vec<JoinHandle<()>>,
 }
@@ -127,9 +135,11 @@ impl Fleet {
         let inboxes: Arc<[Arc<Inbox>]> = events.iter().map(inbox).collect();
         let metrics: Vec<_> = (0..count).map(|_| Arc::new(Metrics::default())).collect();
         let stage = Arc::new(Stage::default());
+        let serving = Arc::new(Serving::new(Arc::clone(&blueprint.apps)));
         let common = Common {
             inboxes: Arc::clone(&inboxes),
             stage: Arc::clone(&stage),
+            serving: Arc::clone(&serving),
             files: Arc::new(Files::new(blueprint.connections_max)),
             refusals: Arc::default(),
             start: Instant::now(),
@@ -153,9 +163,16 @@ impl Fleet {
         Ok(Self {
             address,
             stage,
+            serving,
             metrics,
             threads,
         })
+    }
+
+    /// Serves these apps from now on; each shard takes them at its next tick, and the last one
+    /// says so in the log.
+    pub fn reload(&self, apps: Arc<Apps>) {
+        self.serving.replace(apps, self.threads.len());
     }
 
     /// `/up` says from now on that the node is leaving; nothing else changes.
@@ -178,6 +195,7 @@ impl Fleet {
 struct Common {
     inboxes: Arc<[Arc<Inbox>]>,
     stage: Arc<Stage>,
+    serving: Arc<Serving>,
     files: Arc<Files>,
     refusals: Arc<RefusalLog>,
     start: Instant,
@@ -212,6 +230,7 @@ impl Blueprint {
             inboxes: Arc::clone(&common.inboxes),
             event,
             stage: Arc::clone(&common.stage),
+            serving: Arc::clone(&common.serving),
             files: Arc::clone(&common.files),
             refusals: Arc::clone(&common.refusals),
             drain: (DRAIN_CODE, self.drain),

@@ -2,30 +2,34 @@
 //! Reverb container. One binary, one shard per CPU.
 //!
 //! # Layout
-//! - [`cli`]: the command line.
+//! - [`cli`], [`check`], [`reload`], [`restart`]: the command line and what its commands do.
 //! - [`fleet`]: threads, mesh, drain.
 //! - [`edge`]: the kernel's side of one shard: accept, read, flush.
 //! - [`shard`]: one shard without the kernel: sessions, index, homes, turn logs.
 //! - [`ring`], [`refusals`]: how shards reach one another; the log of what was refused.
 //! - [`proto`]: one connection: HTTP, WebSocket, the Pusher protocol.
-//! - [`app`], [`broadcast`], [`config`], [`env`](mod@env), [`hex`], [`log`], [`metrics`]: what they
-//!   all speak of, and what the operator says.
+//! - [`app`], [`broadcast`], [`config`], [`env`](mod@env), [`hex`], [`limits`], [`log`],
+//!   [`metrics`]: what they all speak of, and what the operator says.
 //!
 //! Imports point downwards in this list, never back. `proto` and `shard` name no socket, clock,
 //! thread or runtime.
 
 pub mod app;
 pub mod broadcast;
+pub mod check;
 pub mod cli;
 pub mod config;
 pub mod edge;
 pub mod env;
 pub mod fleet;
 pub mod hex;
+pub mod limits;
 pub mod log;
 pub mod metrics;
 pub mod proto;
 pub mod refusals;
+pub mod reload;
+pub mod restart;
 pub mod ring;
 pub mod shard;
 

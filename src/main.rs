@@ -1,5 +1,5 @@
 //! The `slapback` command: reads the configuration, raises limits, builds the fleet, waits for
-//! signals, drains.
+//! signals, reloads, drains.
 
 use std::io::Write;
 use std::path::Path;
@@ -10,14 +10,18 @@ use std::time::Duration;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP};
 use signal_hook::iterator::Signals;
 use slapback::app::{App, Apps};
+use slapback::check;
 use slapback::cli::{self, Command};
 use slapback::config::{self, Config, Flags};
 use slapback::edge::flush;
 use slapback::env::Environment;
 use slapback::fleet::{Blueprint, Fleet, Shards};
+use slapback::limits::OpenFiles;
 use slapback::log;
 use slapback::proto::api::ApiSettings;
 use slapback::proto::session::{Session, Settings};
+use slapback::reload::Running;
+use slapback::restart::{self, Door, Failure};
 use slapback::shard::BacklogLimits;
 use slapback::shard::cache::CacheLimits;
 use slapback::{EXIT_CANNOT_BIND, EXIT_CONFIGURATION, EXIT_INTERNAL, EXIT_STOPPED};
@@ -28,13 +32,6 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// The page of `--demo`.
 const DEMO_PAGE: &str = include_str!("demo.html");
-
-/// Descriptors besides connections: rings, listeners, wakes, standard streams, with room to spare.
-const FILES_OF_OUR_OWN: usize = 32;
-/// The same, for each shard.
-const FILES_PER_SHARD: usize = 16;
-/// With fewer left for connections there is no use in starting: 64 are kept for API calls.
-const FILES_FOR_CONNECTIONS_MIN: usize = 128;
 
 fn main() -> ExitCode {
     let command = match cli::parse(std::env::args_os()) {
@@ -53,6 +50,8 @@ fn main() -> ExitCode {
         }
         Command::Check(flags) => check(&flags, &environment),
         Command::Health(flags) => health(&flags, &environment),
+        Command::Restart(flags) => restart(&flags, &environment, Nobody::IsAFailure),
+        Command::ReverbRestart(flags) => restart(&flags, &environment, Nobody::IsFine),
     }
 }
 
@@ -93,23 +92,47 @@ fn health(flags: &Flags, environment: &Environment) -> ExitCode {
 }
 
 fn check(flags: &Flags, environment: &Environment) -> ExitCode {
-    match config::load(flags, environment, read_file) {
-        Err(problem) => fail(EXIT_CONFIGURATION, &problem.to_string()),
-        Ok(config) => match choose_driver(&config) {
-            Ok(chosen) => {
-                print(&cli::check_report(&config, &chosen.line));
-                exit_code(EXIT_STOPPED)
-            }
-            Err(problem) => {
-                print(&cli::check_report(&config, "none"));
-                fail(EXIT_INTERNAL, &problem)
-            }
-        },
+    let config = match config::load(flags, environment, read_file) {
+        Ok(config) => config,
+        Err(problem) => return fail(EXIT_CONFIGURATION, &problem.to_string()),
+    };
+    let checked = check::check(&config);
+    print(&checked.report);
+    match checked.failure {
+        None => exit_code(EXIT_STOPPED),
+        Some((code, problem)) => fail(code, &problem),
+    }
+}
+
+/// What it means that no server runs.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Nobody {
+    /// Whoever asks by our name means a server.
+    IsAFailure,
+    /// Scripts that deploy say `reverb:restart` whether one runs yet or not.
+    IsFine,
+}
+
+fn restart(flags: &Flags, environment: &Environment, nobody: Nobody) -> ExitCode {
+    let address = match config::load_address(flags, environment, read_file) {
+        Ok(address) => address,
+        Err(problem) => return fail(EXIT_CONFIGURATION, &problem.to_string()),
+    };
+    match restart::restart(&address) {
+        Ok(()) => {
+            print(&console_line(RESTART_LINE));
+            exit_code(EXIT_STOPPED)
+        }
+        Err(Failure::Nobody(why)) if nobody == Nobody::IsFine => {
+            print(&console_line(RESTART_LINE));
+            fail(EXIT_STOPPED, &why)
+        }
+        Err(Failure::Nobody(why) | Failure::Refused(why)) => fail(EXIT_CANNOT_BIND, &why),
     }
 }
 
 fn start(flags: &Flags, environment: &Environment) -> ExitCode {
-    let mut config = match config::load(flags, environment, read_file) {
+    let config = match config::load(flags, environment, read_file) {
         Ok(config) => config,
         Err(problem) => return fail(EXIT_CONFIGURATION, &problem.to_string()),
     };
@@ -130,27 +153,40 @@ fn start(flags: &Flags, environment: &Environment) -> ExitCode {
         Err(problem) => return fail(EXIT_INTERNAL, &problem),
     };
     let shards = Shards::choose(config.shards, config.pin);
-    let files = raise_file_limit();
-    let needed = files_of_our_own(shards.count) + FILES_FOR_CONNECTIONS_MIN;
-    if files < needed {
-        let problem = format!("{files} open files are too few: {needed} are needed (ulimit -n)");
-        return fail(EXIT_CONFIGURATION, &problem);
-    }
-    let apps = Arc::new(Apps::new(std::mem::take(&mut config.apps)));
-    let blueprint = blueprint(&config, &chosen, shards.clone(), files, Arc::clone(&apps));
+    let files = OpenFiles::raise();
+    let connections_max = match files.for_connections(shards.count) {
+        Ok(connections) => connections,
+        Err(problem) => return fail(EXIT_CONFIGURATION, &problem),
+    };
+    let mut running = Running::new(config);
+    let blueprint = blueprint(&running, &chosen, shards.clone(), connections_max);
     let fleet = match Fleet::start::<Session>(&blueprint) {
         Ok(fleet) => fleet,
         Err(error) => {
-            let (host, port) = (&config.host, config.port);
+            let (host, port) = (&blueprint.host, blueprint.port);
             return fail(
                 EXIT_CANNOT_BIND,
                 &format!("cannot listen on {host}:{port}: {error}"),
             );
         }
     };
-    say_start(&config, &fleet, &chosen, &shards, files, &apps);
-    wait_for_stop(&mut signals);
-    stop(fleet, &config, signals)
+    let door = Door::open(fleet.address.port());
+    say_start(&running, &fleet, &chosen, &shards, files);
+    wait_for_stop(&mut signals, || {
+        let read = reload(flags, running.config());
+        if let Some(apps) = running.reload(read) {
+            fleet.reload(apps);
+        }
+    });
+    door.leave();
+    stop(fleet, running.config(), signals)
+}
+
+/// Reads anew what the apps were read from at start.
+fn reload(flags: &Flags, running: &Config) -> Result<Config, String> {
+    let environment = read_environment()?;
+    let read = config::reload(running, flags, &environment, read_file);
+    read.map_err(|problem| problem.to_string())
 }
 
 /// The driver all shards use, and what to say of it.
@@ -164,10 +200,7 @@ fn choose_driver(config: &Config) -> Result<Chosen, String> {
     let line = match (&opened.driver, &opened.fallback) {
         (flush::Driver::Uring, _) => "io_uring (self-test passed)".to_owned(),
         (flush::Driver::Sendmsg, None) => "epoll (asked for)".to_owned(),
-        (flush::Driver::Sendmsg, Some(why)) => format!(
-            "epoll ({why}; to allow io_uring in a container, permit io_uring_setup, \
-             io_uring_enter and io_uring_register in its seccomp profile)"
-        ),
+        (flush::Driver::Sendmsg, Some(why)) => format!("epoll ({why}; {})", flush::URING_ADVICE),
     };
     Ok(Chosen {
         driver: opened.driver,
@@ -175,33 +208,13 @@ fn choose_driver(config: &Config) -> Result<Chosen, String> {
     })
 }
 
-/// Descriptors that are no connections.
-fn files_of_our_own(shards: u16) -> usize {
-    FILES_OF_OUR_OWN + FILES_PER_SHARD * usize::from(shards)
-}
-
-/// Raises the limit of open files to the hard one. Returns what it is now.
-fn raise_file_limit() -> usize {
-    use rustix::process::{Resource, getrlimit, setrlimit};
-    let mut limit = getrlimit(Resource::Nofile);
-    limit.current = limit.maximum;
-    if let Err(error) = setrlimit(Resource::Nofile, limit) {
-        warn!(%error, "the limit of open files could not be raised");
-    }
-    let current = getrlimit(Resource::Nofile).current;
-    current.map_or(usize::MAX, |files| {
-        usize::try_from(files).unwrap_or(usize::MAX)
-    })
-}
-
 fn blueprint(
-    config: &Config,
+    running: &Running,
     chosen: &Chosen,
     shards: Shards,
-    files: usize,
-    apps: Arc<Apps>,
+    connections_max: usize,
 ) -> Blueprint {
-    let own = files_of_our_own(shards.count);
+    let (config, apps) = (running.config(), Arc::clone(running.apps()));
     let api = ApiSettings {
         path_prefix: config.path.clone(),
         timestamp_tolerance_s: config.auth_timestamp_tolerance_s,
@@ -230,7 +243,7 @@ fn blueprint(
             bytes: config.cache_bytes,
         },
         ring_bytes: config.ring_bytes,
-        connections_max: files.saturating_sub(own),
+        connections_max,
         drain: Duration::from_secs(config.drain_seconds),
     }
 }
@@ -245,14 +258,8 @@ fn demo_page(apps: &Apps) -> String {
         .replace("{{APP_SECRET}}", &app.settings.secret)
 }
 
-fn say_start(
-    config: &Config,
-    fleet: &Fleet,
-    chosen: &Chosen,
-    shards: &Shards,
-    files: usize,
-    apps: &Apps,
-) {
+fn say_start(running: &Running, fleet: &Fleet, chosen: &Chosen, shards: &Shards, files: OpenFiles) {
+    let (config, apps) = (running.config(), running.apps());
     let host = config::host_in_url(&config.host);
     let (port, path) = (fleet.address.port(), &config.path);
     let hostname = config
@@ -266,14 +273,8 @@ fn say_start(
         "Starting server on {host}:{port}{path}{hostname}."
     ));
     info!("driver: {}", chosen.line);
-    let pinned = shards
-        .cpus
-        .as_ref()
-        .map_or("not pinned".to_owned(), |cpus| {
-            format!("pinned to CPUs {cpus:?}")
-        });
-    info!("shards: {}, {pinned}", shards.count);
-    info!("open files: {files}");
+    info!("shards: {}, {}", shards.count, shards.placement());
+    info!("open files: {}", files.limit);
     for (_, app) in apps.iter() {
         info!("{}", describe(app));
     }
@@ -284,7 +285,11 @@ fn say_start(
 
 /// A line in the form of Laravel's console.
 fn say(line: &str) {
-    log::print(&format!("\n   INFO  {line}\n\n"));
+    log::print(&console_line(line));
+}
+
+fn console_line(line: &str) -> String {
+    format!("\n   INFO  {line}\n\n")
 }
 
 /// Writes to stdout. That nobody reads it must neither stop a server nor change an exit code.
@@ -323,19 +328,22 @@ fn say_demo(config: &Config, fleet: &Fleet, apps: &Apps) {
     }
 }
 
-/// Waits for a signal that asks to stop. SIGHUP asks for nothing yet.
-fn wait_for_stop(signals: &mut Signals) {
+/// Waits for a signal that asks to stop, and does what SIGHUP asks for meanwhile.
+fn wait_for_stop(signals: &mut Signals, mut reload: impl FnMut()) {
     for signal in signals.forever() {
         if signal != SIGHUP {
             return;
         }
+        reload();
     }
 }
 
 /// Leaves, then drains; a second signal ends it at once.
 fn stop(fleet: Fleet, config: &Config, mut signals: Signals) -> ExitCode {
     std::thread::spawn(move || {
-        wait_for_stop(&mut signals);
+        wait_for_stop(&mut signals, || {
+            warn!("reload: ignored, the server is leaving");
+        });
         log::flush();
         std::process::exit(EXIT_STOPPED);
     });
@@ -347,3 +355,5 @@ fn stop(fleet: Fleet, config: &Config, mut signals: Signals) -> ExitCode {
     fleet.drain();
     exit_code(EXIT_STOPPED)
 }
+
+const RESTART_LINE: &str = "Broadcasting Reverb restart signal.";

@@ -49,6 +49,8 @@ counters! {
     Pruned => "pruned",
     /// Sockets closed with 4009 because a call terminated their user.
     Terminated => "terminated",
+    /// Sockets closed with 4001 because a reload took their app away.
+    AppGone => "app_gone",
     /// HTTP connections closed because a head or the next request did not come in time.
     HttpTimeout => "http_timeout",
     /// Broadcasts taken by homes on this shard.

@@ -7,7 +7,7 @@ use slapback::env::{parse_dotenv, read_value};
 
 fuzz_target!(|bytes: &[u8]| {
     let outer = |name: &str| (name == "OUTER").then(|| "outside".to_owned());
-    for (_, value) in parse_dotenv(bytes, outer).unwrap_or_default() {
-        read_value(&value);
+    for entry in parse_dotenv(bytes, outer).unwrap_or_default() {
+        read_value(&entry.value);
     }
 });

@@ -1,363 +1,353 @@
-//! The configuration file in its short spelling: `[server]`, `[[apps]]`, as TOML.
+//! The shape of a configuration file in its two spellings: Laravel's own and a short one.
 //!
-//! Called by `config` alone. Every complaint names the key and its line; a key that nobody knows
-//! is one, for a limit that is misspelt would silently be no limit. Never shows a value.
+//! Called by `config` alone. It takes the file apart into the tables of the server and of each app
+//! and looks at every key. In the short spelling a key that nobody knows is an error, for a limit
+//! that is misspelt would silently be no limit; in Laravel's, where others may have put keys of
+//! their own, it is a warning.
 
 use std::path::Path;
 
-use ahash::AHashMap;
-use toml::Spanned;
-use toml::de::{DeTable, DeValue};
+use super::ConfigError;
+use super::document::{self, Complaint, Entry, Node, Value};
+use super::source::Table;
 
-use super::{ConfigError, Layer, activity_timeout, client_events, number, truth};
-use crate::app::{AppSettings, RateLimit};
-
-/// Reads the whole file or says what is wrong first.
-pub(super) fn parse(path: &Path, text: &str) -> Result<Layer, ConfigError> {
-    read(text)
-        .map(|layer| Layer {
-            path_of_file: Some(path.to_owned()),
-            ..layer
-        })
-        .map_err(|Complaint { position, problem }| {
-            let before = text.as_bytes().get(..position).unwrap_or(text.as_bytes());
-            let line = 1 + memchr::memchr_iter(b'\n', before).count();
-            ConfigError::File {
-                path: path.to_owned(),
-                line,
-                problem,
-            }
-        })
+/// How a file is spelt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Spelling {
+    /// `config("reverb")` as Laravel prints it: `servers.reverb`, `apps.apps`.
+    Laravel,
+    /// `server` and `apps`.
+    Short,
 }
 
-/// What is wrong and at which byte.
-struct Complaint {
-    position: usize,
-    problem: String,
+/// A file taken apart; no value of it has been looked at yet.
+#[derive(Debug)]
+pub(super) struct File {
+    pub(super) spelling: Spelling,
+    pub(super) server: Table,
+    /// `None` if the file says nothing of apps.
+    pub(super) apps: Option<Vec<Table>>,
+    pub(super) warnings: Vec<String>,
 }
 
-fn read(text: &str) -> Result<Layer, Complaint> {
-    if text.trim_start().starts_with('{') {
-        let problem = "JSON is not read yet: write the file as TOML".to_owned();
-        return Err(Complaint {
-            position: 0,
-            problem,
-        });
-    }
-    let document = DeTable::parse(text).map_err(|error| Complaint {
-        position: error.span().map_or(0, |span| span.start),
-        problem: error.message().to_owned(),
+/// Takes a file apart or says what is wrong first.
+pub(super) fn parse(path: &Path, text: &str) -> Result<File, ConfigError> {
+    let read = document::parse(path, text).and_then(|node| Pieces::of(path, node));
+    let pieces = read.map_err(|Complaint { line, problem }| ConfigError::File {
+        path: path.to_owned(),
+        line,
+        problem,
     })?;
-    let top = Section {
-        name: "",
-        position: 0,
-        table: Some(document.get_ref()),
-    };
-    top.allow(&["server", "apps", "redis_ingest"])?;
-    let mut layer = Layer::default();
-    if let Some(server) = top.section("server", "server")? {
-        read_server(&server, &mut layer)?;
-    }
-    if top.entry("redis_ingest").is_some() {
-        layer
-            .warnings
-            .push("[redis_ingest] is not served yet and is ignored".to_owned());
-    }
-    layer.apps = top.entry("apps").map(read_apps).transpose()?;
-    Ok(layer)
+    Ok(pieces.file)
 }
 
-fn read_server(server: &Section<'_>, layer: &mut Layer) -> Result<(), Complaint> {
-    server.allow(&[
-        "host",
-        "port",
-        "path",
-        "hostname",
-        "max_request_size",
-        "scaling",
-        "options",
-        "pulse_ingest_interval",
-        "telescope_ingest_interval",
-    ])?;
-    layer.host = server.text("host")?.filter(|host| !host.is_empty());
-    layer.port = server.whole("port", 0, u16::MAX)?;
-    layer.path = server.text("path")?;
-    layer.hostname = server.text("hostname")?.filter(|name| !name.is_empty());
-    layer.max_request_size = server.whole("max_request_size", 1, usize::MAX)?;
-    if let Some(scaling) = server.section("scaling", "server.scaling")? {
-        scaling.allow(&["enabled", "channel", "server"])?;
-        layer.scaling = scaling.truth("enabled")?;
-    }
-    let Some(options) = server.section("options", "server.options")? else {
-        return Ok(());
-    };
-    let Some(tls) = options.section("tls", "server.options.tls")? else {
-        return Ok(());
-    };
-    for key in ["local_cert", "local_pk"] {
-        if tls.text(key)?.is_some_and(|file| !file.is_empty()) {
-            let problem = "TLS is not served: leave it to the proxy in front and remove this key";
-            return Err(tls.complaint(key, problem));
-        }
-    }
-    Ok(())
+/// The file while it is taken apart.
+struct Pieces<'a> {
+    path: &'a Path,
+    file: File,
 }
 
-fn read_apps(value: &Spanned<DeValue<'_>>) -> Result<Vec<AppSettings>, Complaint> {
-    let wrong = |position, problem: &str| Complaint {
-        position,
-        problem: problem.to_owned(),
-    };
-    let list = value.get_ref().as_array().ok_or_else(|| {
-        wrong(
-            value.span().start,
-            "apps: must be a list of tables, written [[apps]]",
-        )
-    })?;
-    if list.len() > APPS_MAX {
-        return Err(wrong(value.span().start, "apps: there are more than 65535"));
-    }
-    let mut apps: Vec<AppSettings> = Vec::with_capacity(list.len());
-    let mut ids = AHashMap::new();
-    let mut keys = AHashMap::new();
-    for item in list {
-        let position = item.span().start;
-        let table = item.get_ref().as_table();
-        let table = table.ok_or_else(|| wrong(position, "apps: each must be a table"))?;
-        let section = Section {
-            name: "apps",
-            position,
-            table: Some(table),
+impl<'a> Pieces<'a> {
+    fn of(path: &'a Path, root: Node) -> Result<Self, Complaint> {
+        let Value::Table(mut top) = root.value else {
+            // Such as the `null` that Laravel prints where there is no config/reverb.php.
+            return Err(Complaint::new(root.line, "the file does not hold a table"));
         };
-        let app = read_app(&section)?;
-        if ids.insert(app.id.clone(), ()).is_some() {
-            return Err(section.complaint("app_id", "another app has the same one"));
+        let spelling = spelling_of(&top)?;
+        let server = Table {
+            path: path.to_owned(),
+            spelling,
+            name: server_name(spelling).to_owned(),
+            line: 1,
+            entries: Vec::new(),
+        };
+        let file = File {
+            spelling,
+            server,
+            apps: None,
+            warnings: Vec::new(),
+        };
+        let mut pieces = Self { path, file };
+        match spelling {
+            Spelling::Short => pieces.take_short(&mut top)?,
+            Spelling::Laravel => pieces.take_laravels(&mut top)?,
         }
-        if keys.insert(app.key.clone(), ()).is_some() {
-            return Err(section.complaint("key", "another app has the same one"));
+        Ok(pieces)
+    }
+
+    fn take_short(&mut self, top: &mut Vec<Entry>) -> Result<(), Complaint> {
+        self.allow("", top, SHORT)?;
+        if take(top, "redis_ingest").is_some() {
+            self.warn("[redis_ingest] is not served yet and is ignored");
         }
-        apps.push(app);
-    }
-    Ok(apps)
-}
-
-fn read_app(section: &Section<'_>) -> Result<AppSettings, Complaint> {
-    section.allow(&[
-        "app_id",
-        "key",
-        "secret",
-        "allowed_origins",
-        "ping_interval",
-        "activity_timeout",
-        "max_connections",
-        "max_message_size",
-        "accept_client_events_from",
-        "redis_prefix",
-        "rate_limiting",
-        "options",
-    ])?;
-    let id = section.required("app_id")?;
-    let mut app = AppSettings::new(id, section.required("key")?, section.required("secret")?);
-    if let Some(origins) = section.list("allowed_origins")? {
-        app.allowed_origins = origins;
-    }
-    if let Some(seconds) = section.whole("ping_interval", 1, u32::MAX)? {
-        app.ping_interval_s = seconds;
-    }
-    if let Some(seconds) = section.whole("activity_timeout", 0, u64::MAX)? {
-        app.activity_timeout_s = activity_timeout(seconds)
-            .map_err(|problem| section.complaint("activity_timeout", &problem))?;
-    }
-    app.max_connections = section.whole("max_connections", 0, u32::MAX)?;
-    if let Some(bytes) = section.whole("max_message_size", 0, u64::MAX)? {
-        app.max_message_size = bytes;
-    }
-    if let Some(who) = section.text("accept_client_events_from")? {
-        app.client_events = client_events(&who);
-    }
-    if let Some(limit) = section.section("rate_limiting", "apps.rate_limiting")? {
-        app.rate_limit = read_rate_limit(&limit)?;
-    }
-    Ok(app)
-}
-
-fn read_rate_limit(limit: &Section<'_>) -> Result<Option<RateLimit>, Complaint> {
-    limit.allow(&[
-        "enabled",
-        "max_attempts",
-        "decay_seconds",
-        "terminate_on_limit",
-    ])?;
-    let settings = RateLimit {
-        max_attempts: limit.whole("max_attempts", 0, u32::MAX)?.unwrap_or(60),
-        decay_s: limit.whole("decay_seconds", 1, u32::MAX)?.unwrap_or(60),
-        terminate: limit.truth("terminate_on_limit")?.unwrap_or(false),
-    };
-    Ok(limit.truth("enabled")?.unwrap_or(false).then_some(settings))
-}
-
-/// One table of the file with its full name, such as `apps.rate_limiting`.
-struct Section<'a> {
-    name: &'a str,
-    position: usize,
-    /// None for `[]`, by which PHP writes an empty object.
-    table: Option<&'a DeTable<'a>>,
-}
-
-impl<'a> Section<'a> {
-    fn entry(&self, key: &str) -> Option<&'a Spanned<DeValue<'a>>> {
-        self.table?.get(key)
-    }
-
-    fn full(&self, key: &str) -> String {
-        if self.name.is_empty() {
-            key.to_owned()
-        } else {
-            format!("{}.{key}", self.name)
+        if let Some(server) = take(top, "server") {
+            self.take_server(server)?;
         }
-    }
-
-    fn complaint(&self, key: &str, problem: &str) -> Complaint {
-        let position = self
-            .entry(key)
-            .map_or(self.position, |value| value.span().start);
-        Complaint {
-            position,
-            problem: format!("{}: {problem}", self.full(key)),
-        }
-    }
-
-    /// Refuses every key that is not in the list and names the one that was probably meant.
-    fn allow(&self, known: &[&str]) -> Result<(), Complaint> {
-        for (key, _) in self.table.into_iter().flat_map(|table| table.iter()) {
-            let name: &str = key.get_ref();
-            if known.contains(&name) {
-                continue;
-            }
-            let near = known.iter().min_by_key(|known| distance(name, known));
-            let hint = match near.filter(|near| distance(name, near) <= near.len() / 2) {
-                Some(near) => format!("; did you mean `{near}`?"),
-                None => format!("; known here: {}", known.join(", ")),
-            };
-            let problem = format!("{}: there is no such key{hint}", self.full(name));
-            return Err(Complaint {
-                position: key.span().start,
-                problem,
-            });
+        if let Some(apps) = take(top, "apps") {
+            self.take_apps("apps", apps)?;
         }
         Ok(())
     }
 
-    fn text(&self, key: &str) -> Result<Option<String>, Complaint> {
-        let Some(value) = self.entry(key) else {
-            return Ok(None);
-        };
-        match value.get_ref() {
-            DeValue::String(text) => Ok(Some(text.as_ref().to_owned())),
-            _ => Err(self.complaint(key, "must be a text in quotes")),
+    fn take_laravels(&mut self, top: &mut Vec<Entry>) -> Result<(), Complaint> {
+        self.allow("", top, LARAVELS)?;
+        if let Some(default) = take(top, "default")
+            && !matches!(&default.node.value, Value::Text(name) if name == "reverb")
+        {
+            let line = default.line;
+            self.warn(&format!(
+                "line {line}: default: there is only the server `reverb`"
+            ));
         }
-    }
-
-    /// A text that must be there and must not be empty; an app id may be a bare number.
-    fn required(&self, key: &str) -> Result<String, Complaint> {
-        let found = match self.entry(key).map(Spanned::get_ref) {
-            Some(DeValue::Integer(number)) if number.radix() == 10 => {
-                Some(number.as_str().to_owned())
+        if let Some(servers) = take(top, "servers") {
+            let mut servers = entries_of("servers", servers.node)?;
+            self.allow("servers", &servers, LARAVELS_SERVERS)?;
+            if let Some(server) = take(&mut servers, "reverb") {
+                self.take_server(server)?;
             }
-            _ => self.text(key)?,
+        }
+        let Some(apps) = take(top, "apps") else {
+            return Ok(());
         };
-        let found = found.filter(|text| !text.is_empty());
-        found.ok_or_else(|| self.complaint(key, "is missing or empty"))
-    }
-
-    fn whole<T>(&self, key: &str, min: u64, max: T) -> Result<Option<T>, Complaint>
-    where
-        T: TryFrom<u64> + TryInto<u64>,
-    {
-        let max = max.try_into().unwrap_or(u64::MAX);
-        let Some(value) = self.entry(key) else {
-            return Ok(None);
-        };
-        let digits: &str = match value.get_ref() {
-            DeValue::String(text) => text,
-            DeValue::Integer(number) if number.radix() == 10 => number.as_str(),
-            _ => return Err(self.complaint(key, "must be a whole number")),
-        };
-        let number = number(digits, min, max).map_err(|problem| self.complaint(key, &problem))?;
-        T::try_from(number)
-            .map(Some)
-            .map_err(|_| self.complaint(key, "is too large"))
-    }
-
-    fn truth(&self, key: &str) -> Result<Option<bool>, Complaint> {
-        let Some(value) = self.entry(key) else {
-            return Ok(None);
-        };
-        match value.get_ref() {
-            DeValue::Boolean(value) => Ok(Some(*value)),
-            DeValue::String(text) => truth(text)
-                .map(Some)
-                .map_err(|problem| self.complaint(key, &problem)),
-            _ => Err(self.complaint(key, "must be true or false")),
+        let mut apps = entries_of("apps", apps.node)?;
+        self.allow("apps", &apps, LARAVELS_APPS)?;
+        if let Some(provider) = take(&mut apps, "provider")
+            && !matches!(&provider.node.value, Value::Text(name) if name == "config")
+        {
+            let line = provider.line;
+            self.warn(&format!(
+                "line {line}: apps.provider: only `config` is known; the apps of the file are served"
+            ));
+        }
+        match take(&mut apps, "apps") {
+            Some(apps) => self.take_apps("apps.apps", apps),
+            None => Ok(()),
         }
     }
 
-    fn list(&self, key: &str) -> Result<Option<Vec<String>>, Complaint> {
-        let Some(value) = self.entry(key) else {
-            return Ok(None);
+    fn take_server(&mut self, server: Entry) -> Result<(), Complaint> {
+        let name = server_name(self.file.spelling);
+        let entries = entries_of(name, server.node)?;
+        self.allow(name, &entries, SERVER)?;
+        self.file.server.line = server.line;
+        self.file.server.entries = entries;
+        Ok(())
+    }
+
+    fn take_apps(&mut self, name: &str, apps: Entry) -> Result<(), Complaint> {
+        let problem = match (apps.node.value, self.file.spelling) {
+            (Value::Null, _) => return Ok(()),
+            (Value::List(apps), _) => return self.take_list(name, apps),
+            (_, Spelling::Laravel) => "must be a list of apps",
+            (_, Spelling::Short) => "must be a list of apps, in TOML written [[apps]]",
         };
-        let wrong = || self.complaint(key, "must be a list of texts, such as [\"*\"]");
-        let items = value.get_ref().as_array().ok_or_else(wrong)?;
-        let texts = items
+        Err(Complaint::new(apps.line, format!("{name}: {problem}")))
+    }
+
+    fn take_list(&mut self, name: &str, apps: Vec<Node>) -> Result<(), Complaint> {
+        let mut tables = Vec::with_capacity(apps.len());
+        for (at, app) in apps.into_iter().enumerate() {
+            let (name, line) = (format!("{name}[{at}]"), app.line);
+            let entries = entries_of(&name, app)?;
+            self.allow(&name, &entries, APP)?;
+            tables.push(Table {
+                path: self.path.to_owned(),
+                spelling: self.file.spelling,
+                name,
+                line,
+                entries,
+            });
+        }
+        self.file.apps = Some(tables);
+        Ok(())
+    }
+
+    /// Looks at every key of a table; what is unknown is refused with the one that was probably
+    /// meant, or warned of.
+    fn allow(&mut self, table: &str, entries: &[Entry], known: &[Key]) -> Result<(), Complaint> {
+        for Entry { key, line, node } in entries {
+            let name = full_name(table, key);
+            let Some(found) = known.iter().find(|known| known.name == key) else {
+                let problem = format!("{name}: there is no such key{}", hint(key, known));
+                if self.file.spelling == Spelling::Short {
+                    return Err(Complaint::new(*line, problem));
+                }
+                self.warn(&format!("line {line}: {problem}"));
+                continue;
+            };
+            if found.inner.is_empty() {
+                continue;
+            }
+            match &node.value {
+                Value::Table(entries) => self.allow(&name, entries, found.inner)?,
+                Value::Null => {}
+                Value::List(items) if items.is_empty() => {}
+                _ => return Err(Complaint::new(*line, format!("{name}: must be a table"))),
+            }
+        }
+        Ok(())
+    }
+
+    fn warn(&mut self, warning: &str) {
+        if self.file.warnings.len() < WARNINGS_MAX {
+            let path = self.path.display();
+            self.file.warnings.push(format!("{path}, {warning}"));
+        }
+    }
+}
+
+/// Laravel's spelling has a table of servers, and a table around the list of apps.
+fn spelling_of(top: &[Entry]) -> Result<Spelling, Complaint> {
+    let has = |key| document::entry(top, key);
+    let apps = has("apps").filter(|apps| match &apps.node.value {
+        Value::Table(inner) => ["apps", "provider"]
             .iter()
-            .map(|item| item.get_ref().as_str().map(str::to_owned));
-        texts.collect::<Option<_>>().map(Some).ok_or_else(wrong)
-    }
-
-    fn section(&self, key: &str, name: &'a str) -> Result<Option<Section<'a>>, Complaint> {
-        let Some(value) = self.entry(key) else {
-            return Ok(None);
-        };
-        let position = value.span().start;
-        match value.get_ref() {
-            DeValue::Table(table) => Ok(Some(Section {
-                name,
-                position,
-                table: Some(table),
-            })),
-            DeValue::Array(list) if list.is_empty() => Ok(Some(Section {
-                name,
-                position,
-                table: None,
-            })),
-            _ => Err(self.complaint(key, "must be a table")),
+            .any(|key| document::entry(inner, key).is_some()),
+        _ => false,
+    });
+    let Some(laravels) = has("servers").or(has("default")).or(apps) else {
+        return Ok(Spelling::Short);
+    };
+    match has("server").or(has("redis_ingest")) {
+        None => Ok(Spelling::Laravel),
+        Some(short) => {
+            let problem = format!(
+                "{} is of the short spelling, {} on line {} of Laravel's own: take one of the two",
+                short.key, laravels.key, laravels.line
+            );
+            Err(Complaint::new(short.line, problem))
         }
     }
 }
 
-/// How many letters must be changed, put in or taken out to make one word of the other.
-fn distance(from: &str, to: &str) -> usize {
-    let to: Vec<char> = to.chars().collect();
-    let mut row: Vec<usize> = (0..=to.len()).collect();
-    for (index, letter) in from.chars().take(KEY_LETTERS_MAX).enumerate() {
-        let mut diagonal = index;
-        let mut left = index + 1;
-        let mut next = vec![left];
-        for (other, above) in to.iter().zip(row.iter().skip(1)) {
-            let changed = diagonal + usize::from(letter != *other);
-            left = changed.min(left + 1).min(above + 1);
-            diagonal = *above;
-            next.push(left);
-        }
-        row = next;
+fn server_name(spelling: Spelling) -> &'static str {
+    match spelling {
+        Spelling::Laravel => "servers.reverb",
+        Spelling::Short => "server",
     }
-    row.last().copied().unwrap_or_default()
 }
 
-/// Positions of apps are 16 bits wide.
-const APPS_MAX: usize = u16::MAX as usize;
+fn full_name(table: &str, key: &str) -> String {
+    if table.is_empty() {
+        key.to_owned()
+    } else {
+        format!("{table}.{key}")
+    }
+}
+
+/// The keys of a table. PHP writes an empty one as `[]`.
+fn entries_of(name: &str, node: Node) -> Result<Vec<Entry>, Complaint> {
+    match node.value {
+        Value::Table(entries) => Ok(entries),
+        Value::Null => Ok(Vec::new()),
+        Value::List(items) if items.is_empty() => Ok(Vec::new()),
+        _ => Err(Complaint::new(
+            node.line,
+            format!("{name}: must be a table"),
+        )),
+    }
+}
+
+fn take(entries: &mut Vec<Entry>, key: &str) -> Option<Entry> {
+    let at = entries.iter().position(|entry| entry.key == key)?;
+    Some(entries.swap_remove(at))
+}
+
+/// What was probably meant, or what is known.
+fn hint(key: &str, known: &[Key]) -> String {
+    let key: String = key.chars().take(KEY_LETTERS_MAX).collect();
+    let distance = |near: &&Key| strsim::levenshtein(&key, near.name);
+    match known.iter().min_by_key(distance) {
+        Some(near) if distance(&near) <= near.name.len() / 2 => {
+            format!("; did you mean `{}`?", near.name)
+        }
+        _ => {
+            let known: Vec<_> = known.iter().map(|key| key.name).collect();
+            format!("; known here: {}", known.join(", "))
+        }
+    }
+}
+
+/// A key that a table may hold.
+struct Key {
+    name: &'static str,
+    /// The keys of the table that it stands for; none if it stands for a value, or for a table
+    /// that is not looked into.
+    inner: &'static [Key],
+}
+
+const fn key(name: &'static str) -> Key {
+    Key { name, inner: &[] }
+}
+
+const SHORT: &[Key] = &[key("server"), key("apps"), key("redis_ingest")];
+const LARAVELS: &[Key] = &[key("default"), key("servers"), key("apps")];
+const LARAVELS_SERVERS: &[Key] = &[key("reverb")];
+const LARAVELS_APPS: &[Key] = &[key("provider"), key("apps")];
+const SERVER: &[Key] = &[
+    key("host"),
+    key("port"),
+    key("path"),
+    key("hostname"),
+    key("max_request_size"),
+    Key {
+        name: "scaling",
+        inner: &[key("enabled"), key("channel"), key("server")],
+    },
+    key("options"),
+    key("pulse_ingest_interval"),
+    key("telescope_ingest_interval"),
+];
+const APP: &[Key] = &[
+    key("app_id"),
+    key("key"),
+    key("secret"),
+    key("allowed_origins"),
+    key("ping_interval"),
+    key("activity_timeout"),
+    key("max_connections"),
+    key("max_message_size"),
+    key("accept_client_events_from"),
+    key("redis_prefix"),
+    Key {
+        name: "rate_limiting",
+        inner: &[
+            key("enabled"),
+            key("max_attempts"),
+            key("decay_seconds"),
+            key("terminate_on_limit"),
+        ],
+    },
+    key("options"),
+];
 /// No known key is as long; the rest of a longer word does not matter for a suggestion.
 const KEY_LETTERS_MAX: usize = 64;
+/// More warnings of unknown keys help nobody.
+const WARNINGS_MAX: usize = 20;
+
+/// The names of all settings that a file can hold, with those that Laravel alone reads left out.
+#[cfg(test)]
+pub(super) fn keys() -> Vec<String> {
+    let ignored = [
+        "options",
+        "pulse_ingest_interval",
+        "telescope_ingest_interval",
+        "redis_prefix",
+    ];
+    let known = SERVER
+        .iter()
+        .chain(APP)
+        .filter(|key| !ignored.contains(&key.name));
+    let full = |key: &Key| match key.inner {
+        [] => vec![key.name.to_owned()],
+        inner => inner
+            .iter()
+            .map(|inner| format!("{}.{}", key.name, inner.name))
+            .collect(),
+    };
+    let served = |key: &String| !["scaling.channel", "scaling.server"].contains(&key.as_str());
+    known.flat_map(full).filter(served).collect()
+}
 
 #[cfg(test)]
 mod tests;

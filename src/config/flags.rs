@@ -2,8 +2,6 @@
 //!
 //! Filled in by `cli`, read by `config`; `--help` prints the lines below.
 
-use std::path::PathBuf;
-
 /// The flags that every command takes; they count more than the file and the environment.
 #[allow(clippy::doc_markdown, reason = "clap prints these lines as they stand")]
 #[derive(Debug, Clone, Default, PartialEq, Eq, clap::Args)]
@@ -13,16 +11,16 @@ pub struct Flags {
     pub host: Option<String>,
     /// Port to listen on, 0 for any [env: REVERB_SERVER_PORT, default: 8080]
     #[arg(long)]
-    pub port: Option<u16>,
+    pub port: Option<String>,
     /// Prefix of every route [env: REVERB_SERVER_PATH, default: none]
     #[arg(long)]
     pub path: Option<String>,
     /// Public name, for the start banner [env: REVERB_HOST]
     #[arg(long)]
     pub hostname: Option<String>,
-    /// TOML file with the server and its apps [env: SLAPBACK_CONFIG]
+    /// JSON or TOML file with the server and its apps [env: SLAPBACK_CONFIG]
     #[arg(long, value_name = "FILE")]
-    pub config: Option<PathBuf>,
+    pub config: Option<String>,
     /// Serve one app made up on the spot, and a page at `/`, on 127.0.0.1
     #[arg(long)]
     pub demo: bool,

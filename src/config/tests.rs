@@ -1,12 +1,13 @@
 //! Flags, environment and defaults laid over one another.
 
-use std::collections::BTreeSet;
 use std::ffi::OsString;
 
 use proptest::prelude::*;
 
 use super::*;
-use crate::app::RateLimit;
+use crate::app::{ClientEvents, RateLimit};
+
+mod docs;
 
 /// The variables that the Reverb container is started with today.
 const REVERB: [(&str, &str); 7] = [
@@ -39,12 +40,17 @@ fn complaint(extra: &[(&str, &str)]) -> String {
 
 /// Loads a file over the variables of the container.
 pub(super) fn from_file(text: &str) -> Result<Config, ConfigError> {
+    from_named("slapback.toml", text)
+}
+
+/// The same under another name.
+pub(super) fn from_named(name: &str, text: &str) -> Result<Config, ConfigError> {
     let flags = Flags {
-        config: Some("slapback.toml".into()),
+        config: Some(name.into()),
         ..Flags::default()
     };
     load(&flags, &variables(&[]), |path| match path.to_str() {
-        Some("slapback.toml") => Ok(text.to_owned()),
+        Some(path) if path == name => Ok(text.to_owned()),
         _ => no_file(path),
     })
 }
@@ -205,7 +211,7 @@ fn r248_flag_beats_file_beats_environment_beats_default() {
     assert_eq!(seen, ("::1", 2, "/environment"));
     assert_eq!(config.apps[0].id, "123456");
     let flags = Flags {
-        port: Some(0),
+        port: Some("0".into()),
         ..Flags::default()
     };
     let address = load_address(&flags, &environment, file).unwrap();
@@ -213,6 +219,7 @@ fn r248_flag_beats_file_beats_environment_beats_default() {
         host: "10.0.0.2".into(),
         port: 0,
         path: "/environment".into(),
+        is_port_said: true,
     };
     assert_eq!(address, expected);
 }
@@ -224,7 +231,11 @@ fn r020_the_path_is_one_prefix_however_it_is_spelt() {
     }
     assert_eq!(with(&[("REVERB_SERVER_PATH", "/")]).unwrap().path, "");
     assert_eq!(with(&[("REVERB_SERVER_PATH", "a/b")]).unwrap().path, "/a/b");
-    assert!(complaint(&[("REVERB_SERVER_PATH", "a?b")]).starts_with("path: must be a plain path"));
+    let said = complaint(&[("REVERB_SERVER_PATH", "a?b")]);
+    assert!(
+        said.starts_with("REVERB_SERVER_PATH: must be a plain path"),
+        "{said}"
+    );
 }
 
 #[test]
@@ -373,60 +384,97 @@ fn laravels_own_file_is_warned_of_unless_a_file_is_given() {
     );
 }
 
-#[test]
-fn check_masks_the_secret() {
-    let shown = with(&[("REVERB_SERVER_HOST", "::1")]).unwrap().to_string();
-    assert!(
-        shown.contains("listen               [::1]:8080\n"),
-        "{shown}"
-    );
-    assert!(
-        shown.contains("app 123456\n  key                reverb-key\n"),
-        "{shown}"
-    );
-    assert!(!shown.contains("reverb-secret"), "{shown}");
-}
-
-#[test]
-fn docs_and_code_name_the_same_variables() {
-    let documented: BTreeSet<&str> = section("## Environment")
-        .lines()
-        .filter_map(|line| line.strip_prefix("| `")?.split('`').next())
-        .collect();
-    let source = [include_str!("../config.rs"), include_str!("environment.rs")];
-    let read: BTreeSet<&str> = source
-        .iter()
-        .flat_map(|text| text.split('"'))
-        .filter(|word| {
-            ["REVERB_", "SLAPBACK_"]
-                .iter()
-                .any(|prefix| word.starts_with(prefix))
-        })
-        .filter(|word| {
-            word.bytes()
-                .all(|byte| byte.is_ascii_uppercase() || byte == b'_')
-        })
-        .collect();
-    assert_eq!(documented, read);
-}
-
-#[test]
-fn the_file_in_the_docs_is_read() {
-    let toml = section("## File")
-        .split("```toml\n")
-        .nth(1)
+/// The origin of a setting of the server, as `check` tells it.
+fn origin(config: &Config, label: &str) -> Origin {
+    let rows = config.listings.iter().flat_map(|listing| &listing.rows);
+    rows.into_iter()
+        .find(|row| row.label == label)
         .unwrap()
-        .split("```")
-        .next()
-        .unwrap();
-    let config = from_file(toml).unwrap();
-    assert_eq!(config.apps.len(), 2);
+        .origin
+        .clone()
 }
 
-fn section(title: &str) -> &'static str {
-    let docs = include_str!("../../docs/configuration.md");
-    let body = docs.split_once(title).unwrap().1;
-    body.split("\n## ").next().unwrap()
+#[test]
+fn r248_every_value_knows_where_it_comes_from() {
+    let dotenv = b"\nREVERB_APP_ID=1\nREVERB_APP_KEY=k\nREVERB_APP_SECRET=s\nREVERB_HOST=a.test\n";
+    let process = [
+        ("REVERB_SERVER_PATH", "ws"),
+        ("SLAPBACK_CONFIG", "slapback.toml"),
+    ];
+    let process = process.map(|(name, value)| (name.into(), value.into()));
+    let environment = Environment::new(process, Some(dotenv)).unwrap();
+    let flags = Flags {
+        port: Some("1".into()),
+        ..Flags::default()
+    };
+    let file = |path: &Path| match path.to_str() {
+        Some("slapback.toml") => Ok("[server]\nhost = \"a\"\nport = 2\n".to_owned()),
+        _ => no_file(path),
+    };
+    let config = load(&flags, &environment, file).unwrap();
+    let file = |line, key: &str| Origin::File {
+        path: "slapback.toml".into(),
+        line,
+        key: key.to_owned(),
+    };
+    let dotenv = |line, variable| Origin::Dotenv { variable, line };
+    for (label, expected) in [
+        ("config", Origin::Variable("SLAPBACK_CONFIG")),
+        ("port", Origin::Flag("--port")),
+        ("host", file(2, "server.host")),
+        ("path", Origin::Variable("REVERB_SERVER_PATH")),
+        ("hostname", dotenv(5, "REVERB_HOST")),
+        ("shards", Origin::Default),
+        ("key", dotenv(3, "REVERB_APP_KEY")),
+        ("ping_interval", Origin::Default),
+    ] {
+        assert_eq!(origin(&config, label), expected, "{label}");
+    }
+    let rows = config.listings.iter().flat_map(|listing| &listing.rows);
+    let secrets: Vec<_> = rows.filter(|row| row.label == "secret").collect();
+    assert!(secrets.len() == 1 && secrets[0].value == "********");
+}
+
+#[test]
+fn an_empty_flag_counts_as_not_given() {
+    let flags = Flags {
+        port: Some(String::new()),
+        host: Some(String::new()),
+        ..Flags::default()
+    };
+    let config = load(&flags, &variables(&[("REVERB_SERVER_PORT", "9")]), no_file).unwrap();
+    assert_eq!((config.host.as_str(), config.port), ("0.0.0.0", 9));
+    let flags = Flags {
+        port: Some("65536".into()),
+        ..Flags::default()
+    };
+    let error = load(&flags, &variables(&[]), no_file)
+        .unwrap_err()
+        .to_string();
+    assert_eq!(error, "--port: must be a whole number from 0 to 65535");
+}
+
+#[test]
+fn a_broken_value_of_dotenv_is_named_with_its_line() {
+    let environment = Environment::new([], Some(b"A=1\nREVERB_SERVER_PORT=x\n")).unwrap();
+    let error = load_address(&Flags::default(), &environment, no_file).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        ".env, line 2: REVERB_SERVER_PORT: must be a whole number from 0 to 65535"
+    );
+}
+
+#[test]
+fn a_reload_keeps_the_demo_app() {
+    let flags = Flags {
+        demo: true,
+        ..Flags::default()
+    };
+    let started = load(&flags, &Environment::default(), no_file).unwrap();
+    let again = reload(&started, &flags, &variables(&[]), no_file).unwrap();
+    assert_eq!(again.apps.len(), 2);
+    assert_eq!(again.apps[0].secret, started.apps[0].secret);
+    assert_eq!(again.apps[1].id, "123456");
 }
 
 proptest! {

@@ -45,6 +45,10 @@ pub enum UringUnusable {
     Differs(#[from] SelfTestFailure),
 }
 
+/// What helps where `io_uring` is not available.
+pub const URING_ADVICE: &str = "to allow io_uring in a container, permit io_uring_setup, \
+     io_uring_enter and io_uring_register in its seccomp profile";
+
 /// A flusher, and how it came to be chosen.
 pub struct Opened {
     /// To be used on the thread that called [`open`], and no other.

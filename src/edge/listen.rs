@@ -27,6 +27,8 @@ const NOTSENT_LOWAT: u32 = 16 * 1024;
 /// Connections accepted in a row before anything else gets its turn.
 const ACCEPT_BURST: usize = 64;
 
+const NO_ADDRESS: &str = "the name has no address";
+
 /// How long a taken address is asked for again, and how often.
 ///
 /// The kernel takes down an io_uring some milliseconds after its process has ended, and until
@@ -51,7 +53,7 @@ pub fn bind(
     count: usize,
     is_shared: bool,
 ) -> io::Result<(SocketAddr, Vec<Listener>)> {
-    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    let mut last = io::Error::new(io::ErrorKind::NotFound, NO_ADDRESS);
     for address in (host, port).to_socket_addrs()? {
         match bind_all(address, count, is_shared) {
             Ok(bound) => return Ok(bound),
@@ -85,11 +87,27 @@ fn bind_all(
     Ok((address, listeners))
 }
 
+/// Looks whether a host and port could be bound, as [`bind`] would.
+///
+/// # Errors
+/// As of [`bind`].
+pub fn probe(host: &str, port: u16, is_shared: bool) -> io::Result<()> {
+    let mut last = io::Error::new(io::ErrorKind::NotFound, NO_ADDRESS);
+    for address in (host, port).to_socket_addrs()? {
+        match open(address, is_shared) {
+            Ok(_) => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => return Err(error),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
 /// Makes sure that nobody listens on the address. Returns it with the port that it stands for.
 fn probe_until_free(address: SocketAddr) -> io::Result<SocketAddr> {
     let end = Instant::now() + TAKEN_WAIT;
     loop {
-        match probe(address) {
+        match listen_once(address) {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < end => {
                 thread::sleep(TAKEN_PAUSE);
             }
@@ -98,7 +116,7 @@ fn probe_until_free(address: SocketAddr) -> io::Result<SocketAddr> {
     }
 }
 
-fn probe(address: SocketAddr) -> io::Result<SocketAddr> {
+fn listen_once(address: SocketAddr) -> io::Result<SocketAddr> {
     let probe = open(address, false)?;
     probe.listen(1)?;
     Ok(probe.local_addr()?.as_socket().unwrap_or(address))

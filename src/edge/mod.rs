@@ -11,15 +11,15 @@ pub mod listen;
 mod pace;
 pub mod poll;
 mod socket;
+mod stage;
 
 use std::cell::{Cell, RefCell, RefMut};
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use tracing::warn;
+use tracing::{info, warn};
 
 pub use crate::edge::files::Files;
 use crate::edge::flush::Driver;
@@ -27,6 +27,7 @@ use crate::edge::listen::Listener;
 use crate::edge::pace::Pace;
 use crate::edge::poll::{Bounce, EventFd, Notify};
 use crate::edge::socket::Socket;
+pub use crate::edge::stage::{Serving, Stage};
 use crate::proto::Now;
 use crate::proto::session::{Pressure, Protocol};
 use crate::refusals::RefusalLog;
@@ -42,39 +43,6 @@ const FLUSH_CHUNK: usize = 256;
 
 /// One read takes at most this, bytes.
 const READ_BYTES: usize = 64 * 1024;
-
-/// Where the whole process is in its life; the fleet sets it, every shard looks each tick.
-#[derive(Debug, Default)]
-pub struct Stage {
-    reached: AtomicU8,
-    /// Shards that have nothing left to wait for.
-    drained: AtomicUsize,
-}
-
-impl Stage {
-    /// `/up` says that the node is leaving.
-    pub const LEAVING: u8 = 1;
-    /// Sockets are being closed.
-    pub const DRAINING: u8 = 2;
-
-    /// Goes on to a stage.
-    pub fn set(&self, stage: u8) {
-        self.reached.store(stage, Ordering::Release);
-    }
-
-    fn get(&self) -> u8 {
-        self.reached.load(Ordering::Acquire)
-    }
-
-    /// Counts a shard that was or was not drained as what it is now. Returns how many are.
-    fn count_drained(&self, was: bool, is: bool) -> usize {
-        match (was, is) {
-            (false, true) => self.drained.fetch_add(1, Ordering::AcqRel) + 1,
-            (true, false) => self.drained.fetch_sub(1, Ordering::AcqRel) - 1,
-            _ => self.drained.load(Ordering::Acquire),
-        }
-    }
-}
 
 /// What one shard's thread is given.
 pub struct Plan {
@@ -92,6 +60,8 @@ pub struct Plan {
     pub event: EventFd,
     /// The process's stage.
     pub stage: Arc<Stage>,
+    /// The apps, and whether others have taken their place.
+    pub serving: Arc<Serving>,
     /// The process's connections.
     pub files: Arc<Files>,
     /// Where refusals are logged.
@@ -119,6 +89,9 @@ pub(crate) struct Edge<S: Protocol> {
     /// For whoever waits for the next look.
     tick_passed: Notify,
     stage: Arc<Stage>,
+    serving: Arc<Serving>,
+    /// The edition of the apps that the shard has.
+    edition: Cell<u64>,
     files: Arc<Files>,
     refusals: Arc<RefusalLog>,
     drain: (u16, Duration),
@@ -170,6 +143,8 @@ async fn serve<S: Protocol>(plan: Plan, flusher: Box<dyn Flusher>) -> io::Result
         ticked: Cell::new(Instant::now()),
         tick_passed: Notify::default(),
         stage: plan.stage,
+        serving: plan.serving,
+        edition: Cell::default(),
         files: plan.files,
         refusals: plan.refusals,
         drain: plan.drain,
@@ -466,6 +441,12 @@ impl<S: Protocol> Edge<S> {
         if shard.pressure.draining && !shard.is_draining() {
             let (code, pace) = self.drain;
             shard.begin_drain(self.now(), code, pace);
+        }
+        if let Some(taken) = self.serving.take(&self.edition) {
+            shard.handle_apps(self.now(), taken.apps);
+            if taken.by_all {
+                info!("reload: every shard serves the apps as they are now");
+            }
         }
         shard.handle_tick(self.now());
         let is_drained = shard.is_drained();

@@ -9,9 +9,10 @@ fn text(value: &str) -> Value {
 }
 
 fn parsed(file: &str) -> Result<Vec<(String, String)>, DotenvError> {
-    parse_dotenv(file.as_bytes(), |name| {
-        (name == "OUTER").then(|| "outside".to_owned())
-    })
+    let outer = |name: &str| (name == "OUTER").then(|| "outside".to_owned());
+    let entries = parse_dotenv(file.as_bytes(), outer)?;
+    let pair = |entry: Entry| (entry.name, entry.value);
+    Ok(entries.into_iter().map(pair).collect())
 }
 
 /// The value of `A` in a file.
@@ -155,13 +156,13 @@ fn filling_in_does_not_grow_without_bound() {
 #[test]
 fn the_process_hides_dotenv_even_when_empty() {
     let process = [("A", "1"), ("B", "")].map(|(n, v)| (n.into(), v.into()));
-    let environment = Environment::new(process, Some(b"A=2\nB=2\nC=${A}")).unwrap();
+    let environment = Environment::new(process, Some(b"A=2\nB=2\n\nC=${A}")).unwrap();
     assert_eq!(environment.get("A"), Some(text("1")));
     assert_eq!(environment.get("B"), Some(text("")));
     assert_eq!(environment.get("C"), Some(text("1")));
     assert_eq!(environment.get("D"), None);
     assert_eq!(environment.source("A"), Some(Source::Process));
-    assert_eq!(environment.source("C"), Some(Source::Dotenv));
+    assert_eq!(environment.source("C"), Some(Source::Dotenv { line: 4 }));
     assert_eq!(environment.source("D"), None);
 }
 

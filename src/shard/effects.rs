@@ -386,9 +386,7 @@ impl<S: Protocol> Shard<S> {
         };
         trace::line("Connection Closed", &id);
         self.by_socket.remove(&id);
-        if let Some(app) = self.apps.get(app) {
-            app.release();
-        }
+        self.apps.release(app);
         if let Some(Waiting::Join(channel)) = waiting {
             self.tell_home_left(app, channel, key);
         }

@@ -112,6 +112,9 @@ pub enum Reading {
     Gone,
 }
 
+/// Sockets of an app that is gone which are closed in one tick.
+const GONE_PER_TICK: u32 = 1000;
+
 /// How long the peer's Close, and after our FIN its EOF, is waited for.
 pub const CLOSE_WAIT: Duration = Duration::from_secs(2);
 
@@ -311,6 +314,27 @@ impl<S: Protocol> Shard<S> {
         self.close_stalled(now.instant);
         self.pace_drain(now);
         self.run_loopback(now);
+    }
+
+    /// These are the apps from now on. Sockets of an app that is gone are closed, not all at once.
+    pub fn handle_apps(&mut self, now: Now, apps: Arc<Apps>) {
+        self.apps = apps;
+        let slots: Vec<_> = self.connections.slots().collect();
+        let mut gone = 0;
+        for slot in slots {
+            let app = self
+                .connections
+                .at(slot)
+                .and_then(|known| known.established);
+            if app.is_none_or(|(app, _)| self.apps.get(app).is_some()) {
+                // Its ping interval may be shorter now.
+                self.schedule(slot, now.instant);
+            } else {
+                let due = now.instant + wheel::TICK * (gone / GONE_PER_TICK);
+                self.wheel.schedule(slot, due);
+                gone += 1;
+            }
+        }
     }
 
     /// What to tell other shards, in order; empties the list.

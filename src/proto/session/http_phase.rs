@@ -14,7 +14,7 @@ use crate::broadcast::SocketId;
 use crate::metrics::Counter;
 use crate::proto::api::{self, Accepted, Call, Route};
 use crate::proto::http::{self, Answer, Limits, Read, Reader, Request, Status};
-use crate::proto::session::web_socket::WebSocketPhase;
+use crate::proto::session::web_socket::{APP_UNKNOWN, WebSocketPhase};
 use crate::proto::{event, frame, handshake, trace};
 
 /// Reads requests and answers them, one at a time.
@@ -382,11 +382,7 @@ impl Door {
     /// Close code and text, and counter. Of the codes only 4100 lets pusher-js come back by itself.
     const fn texts(self) -> (u16, &'static str, Counter) {
         match self {
-            Self::AppUnknown => (
-                4001,
-                "Application does not exist",
-                Counter::RefusedAppUnknown,
-            ),
+            Self::AppUnknown => (APP_UNKNOWN.0, APP_UNKNOWN.1, Counter::RefusedAppUnknown),
             Self::AppFull => (
                 4004,
                 "Application is over connection quota",

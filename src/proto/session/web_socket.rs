@@ -39,6 +39,8 @@ struct Window {
 /// How long an unanswered ping is waited for at least.
 const PONG_WAIT_MIN: Duration = Duration::from_secs(5);
 
+/// What a socket hears whose app does not exist, at the door or after a reload.
+pub(super) const APP_UNKNOWN: (u16, &str) = (4001, "Application does not exist");
 const UNAUTHORISED: (u16, &str) = (4009, "Connection is unauthorized");
 const INVALID: (u16, &str) = (4200, "Invalid message format");
 const NOT_A_MEMBER: (u16, &str) = (4009, "The client is not a member of the specified channel.");
@@ -71,8 +73,7 @@ impl WebSocketPhase {
     ) -> (usize, Next) {
         let apps = context.apps;
         let Some(app) = apps.get(self.app) else {
-            close_with(4001, "Application does not exist", effects);
-            return (input.len(), Next::EndWebSocket);
+            return (input.len(), leave_app(effects));
         };
         let mut decoder = std::mem::take(&mut self.decoder);
         let (taken, item) = decoder.decode(input, app.settings.max_message_size);
@@ -289,6 +290,9 @@ impl WebSocketPhase {
         context: &mut Context<'_>,
         effects: &mut Effects,
     ) -> Next {
+        if context.apps.get(self.app).is_none() {
+            return leave_app(effects);
+        }
         if self.deadline(context.apps) > context.now.instant {
             return Next::Stay;
         }
@@ -308,6 +312,14 @@ impl WebSocketPhase {
         }
         Next::Stay
     }
+}
+
+/// A reload has taken the app away.
+fn leave_app(effects: &mut Effects) -> Next {
+    effects.count(Counter::AppGone);
+    say_error_uncounted(effects, APP_UNKNOWN);
+    close_with(APP_UNKNOWN.0, APP_UNKNOWN.1, effects);
+    Next::EndWebSocket
 }
 
 const PRUNED: (u16, &str) = (4201, "Pong reply not received in time");

@@ -1,0 +1,237 @@
+//! The server: what flags, file and environment say of it, the strongest first.
+//!
+//! Called by `config` alone.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use super::reader::{Listing, Reader, php_truth, text, truth, whole};
+use super::source::{Found, Said, Setting, Source, Table, variable};
+use super::{Address, Config, ConfigError, DriverChoice, Flags};
+use crate::env::Environment;
+
+/// The sources of the server's settings.
+pub(super) struct Sources<'a> {
+    pub(super) flags: &'a Flags,
+    pub(super) table: Option<&'a Table>,
+    pub(super) environment: &'a Environment,
+}
+
+const CONFIG: Setting = variable("SLAPBACK_CONFIG").flag("--config");
+
+/// The file that flags or environment name.
+pub(super) fn config_file(
+    flags: &Flags,
+    environment: &Environment,
+) -> Result<Option<PathBuf>, ConfigError> {
+    let mut reader = Reader::new(vec![flags, environment]);
+    let path = reader.read_optional(CONFIG, text, "none")?;
+    Ok(path.map(PathBuf::from))
+}
+
+impl<'a> Sources<'a> {
+    fn reader(&self) -> Reader<'a> {
+        let table = self.table.map(|table| table as &dyn Source);
+        let sources = [
+            Some(self.flags as &dyn Source),
+            table,
+            Some(self.environment),
+        ];
+        Reader::new(sources.into_iter().flatten().collect())
+    }
+
+    /// Where the server listens.
+    pub(super) fn address(&self) -> Result<Address, ConfigError> {
+        read_address(&mut self.reader(), self.flags.demo)
+    }
+
+    /// Everything but the apps.
+    pub(super) fn config(&self) -> Result<Config, ConfigError> {
+        if let Some(table) = self.table {
+            refuse_tls(table)?;
+        }
+        let mut reader = self.reader();
+        reader.read_optional(CONFIG, text, "none")?;
+        let name = reader.read(variable("REVERB_SERVER"), text, "reverb".to_owned())?;
+        if name != "reverb" {
+            let warning = format!("REVERB_SERVER={name} is ignored: there is only `reverb`");
+            reader.warnings.push(warning);
+        }
+        let Address {
+            host, port, path, ..
+        } = read_address(&mut reader, self.flags.demo)?;
+        let hostname = variable("REVERB_HOST").key("hostname").flag("--hostname");
+        let hostname = reader.read_optional(hostname, text, "none")?;
+        let request_size = variable("REVERB_MAX_REQUEST_SIZE")
+            .key("max_request_size")
+            .counts("bytes");
+        let max_request_size = reader.read(request_size, whole(1, usize::MAX), 10_000)?;
+        let scaling = variable("REVERB_SCALING_ENABLED").key("scaling.enabled");
+        if reader.read(scaling, php_truth, false)? {
+            reader.warnings.push(SCALING_WARNING.to_owned());
+        }
+        let config = Config {
+            host,
+            port,
+            path,
+            hostname: hostname.filter(|name| !name.is_empty()),
+            max_request_size,
+            demo: self.flags.demo,
+            debug: self.flags.debug,
+            ..read_tuning(&mut reader)?
+        };
+        if config.reuse_port {
+            reader.warnings.push(REUSE_PORT_WARNING.to_owned());
+        }
+        let Reader { rows, warnings, .. } = reader;
+        let title = "server".to_owned();
+        Ok(Config {
+            listings: vec![Listing { title, rows }],
+            warnings,
+            ..config
+        })
+    }
+}
+
+fn read_address(reader: &mut Reader<'_>, is_demo: bool) -> Result<Address, ConfigError> {
+    let default = if is_demo { "127.0.0.1" } else { "0.0.0.0" };
+    let host = variable("REVERB_SERVER_HOST").key("host").flag("--host");
+    let host = reader.read(host, host_name, default.to_owned())?;
+    let port_setting = variable("REVERB_SERVER_PORT").key("port").flag("--port");
+    let port = reader.read(port_setting, whole(0, u16::MAX), 8080)?;
+    let path = variable("REVERB_SERVER_PATH").key("path").flag("--path");
+    let path = reader.read(path, route_prefix, String::new())?;
+    Ok(Address {
+        host,
+        port,
+        path,
+        is_port_said: reader
+            .find(&port_setting)
+            .is_some_and(|found| !found.is_nothing()),
+    })
+}
+
+/// What only the environment can say: a [`Config`] in which only this is filled in.
+fn read_tuning(reader: &mut Reader<'_>) -> Result<Config, ConfigError> {
+    let bytes = || whole(1, usize::MAX);
+    let seconds = |min| whole(min, SECONDS_MAX);
+    Ok(Config {
+        driver: reader.read(variable("SLAPBACK_DRIVER"), driver, DriverChoice::Auto)?,
+        shards: reader.read_optional(
+            variable("SLAPBACK_SHARDS"),
+            whole(1, SHARDS_MAX),
+            "one per CPU",
+        )?,
+        pin: reader.read_optional(variable("SLAPBACK_PIN"), truth, "automatic")?,
+        reuse_port: reader.read(variable("SLAPBACK_REUSE_PORT"), truth, false)?,
+        backlog_bytes: reader.read(
+            variable("SLAPBACK_BACKLOG_BYTES").counts("bytes"),
+            bytes(),
+            1 << 20,
+        )?,
+        backlog_seconds: reader.read(
+            variable("SLAPBACK_BACKLOG_SECONDS").counts("s"),
+            seconds(1),
+            10,
+        )?,
+        backlog_total: reader.read(
+            variable("SLAPBACK_BACKLOG_TOTAL").counts("bytes"),
+            bytes(),
+            256 << 20,
+        )?,
+        ring_bytes: reader.read(
+            variable("SLAPBACK_RING_BYTES").counts("bytes"),
+            bytes(),
+            64 << 20,
+        )?,
+        cache_channels: reader.read(
+            variable("SLAPBACK_CACHE_CHANNELS"),
+            whole(1, usize::MAX),
+            10_000,
+        )?,
+        cache_bytes: reader.read(
+            variable("SLAPBACK_CACHE_BYTES").counts("bytes"),
+            bytes(),
+            64 << 20,
+        )?,
+        drain_delay_s: reader.read(variable("SLAPBACK_DRAIN_DELAY").counts("s"), seconds(0), 0)?,
+        drain_seconds: reader.read(
+            variable("SLAPBACK_DRAIN_SECONDS").counts("s"),
+            seconds(0),
+            5,
+        )?,
+        auth_timestamp_tolerance_s: reader.read(
+            variable("SLAPBACK_AUTH_TIMESTAMP_TOLERANCE").counts("s"),
+            seconds(0),
+            600,
+        )?,
+        ..Config::default()
+    })
+}
+
+/// A certificate makes Reverb serve TLS; whoever set one must not be served without.
+fn refuse_tls(table: &Table) -> Result<(), ConfigError> {
+    for key in ["options.tls.local_cert", "options.tls.local_pk"] {
+        if let Some(found) = table.find(&variable("").key(key))
+            && !matches!(found.said, Said::Empty | Said::Truth(false))
+        {
+            return Err(ConfigError::Setting {
+                origin: found.origin,
+                problem: TLS_PROBLEM.to_owned(),
+            });
+        }
+    }
+    Ok(())
+}
+
+fn driver(found: &Found<'_>) -> Result<DriverChoice, String> {
+    match text(found)?.as_str() {
+        "auto" => Ok(DriverChoice::Auto),
+        "uring" => Ok(DriverChoice::Uring),
+        "epoll" => Ok(DriverChoice::Epoll),
+        _ => Err("must be auto, uring or epoll".to_owned()),
+    }
+}
+
+impl fmt::Display for DriverChoice {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(match self {
+            Self::Auto => "auto",
+            Self::Uring => "uring",
+            Self::Epoll => "epoll",
+        })
+    }
+}
+
+/// An IPv6 address may come with brackets, as in a URL.
+fn host_name(found: &Found<'_>) -> Result<String, String> {
+    let host = text(found)?;
+    let inside = host
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'));
+    match inside.unwrap_or(&host) {
+        "" => Err("must be an address or a name".to_owned()),
+        host => Ok(host.to_owned()),
+    }
+}
+
+/// R-020: `ws`, `/ws` and `/ws/` are one prefix.
+fn route_prefix(found: &Found<'_>) -> Result<String, String> {
+    let path = text(found)?;
+    let path = path.trim_matches('/');
+    let plain = |byte: u8| byte.is_ascii_graphic() && !b"?#".contains(&byte);
+    match path {
+        "" => Ok(String::new()),
+        _ if path.bytes().all(plain) => Ok(format!("/{path}")),
+        _ => Err("must be a plain path such as `ws`, without spaces, `?` or `#`".to_owned()),
+    }
+}
+
+const SHARDS_MAX: usize = 256;
+const SECONDS_MAX: u64 = 86_400;
+const SCALING_WARNING: &str = "scaling (REVERB_SCALING_ENABLED, server.scaling) is not served yet: \
+     this node hears no other node";
+const REUSE_PORT_WARNING: &str =
+    "SLAPBACK_REUSE_PORT: without scaling, servers on one port do not hear each other";
+const TLS_PROBLEM: &str = "TLS is not served in this process yet: terminate it at the proxy in \
+     front, and set this key to null or remove it";
