@@ -3,8 +3,8 @@
 
 use std::time::{Duration, Instant};
 
+use harness::on_every_fleet;
 use harness::{Client, Fleet, Frame, Opcode, Server, api, close_payload, error};
-use harness::{on_every_fleet, on_every_server};
 use rustix::process::Signal;
 
 mod harness;
@@ -48,16 +48,6 @@ fn r245_a_second_signal_ends_it_at_once() {
         server.signal(Signal::INT);
         assert_eq!(server.exit_status().code(), Some(0));
         drop(clients);
-    });
-}
-
-#[test]
-fn a_hangup_stops_nothing() {
-    on_every_server(|server| {
-        let mut client = Client::of_app(server, "1");
-        server.signal(Signal::HUP);
-        client.hears_nothing();
-        Client::of_app(server, "1").hears_nothing();
     });
 }
 

@@ -4,10 +4,9 @@
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use harness::{Client, FLEETS, Fleet, Opcode, Server, api, on_every_fleet};
+use harness::{Client, FLEETS, Fleet, Opcode, Server, api, directory, on_every_fleet};
 use rustix::process::Signal;
 
 mod harness;
@@ -150,30 +149,6 @@ fn a_missing_app_exits_2_and_names_the_three_variables() {
         said,
         "slapback: the app is incomplete: REVERB_APP_KEY and REVERB_APP_SECRET must be set too"
     );
-}
-
-#[test]
-fn the_environment_of_laravels_guide_starts_it() {
-    for (version, text) in [
-        ("11", include_str!("fixtures/env/laravel-11.env")),
-        ("12", include_str!("fixtures/env/laravel-12.env")),
-        ("13", include_str!("fixtures/env/laravel-13.env")),
-    ] {
-        let directory = directory(&format!("laravel-{version}"));
-        fs::write(directory.join(".env"), text).unwrap();
-        let port = [("REVERB_SERVER_PORT", "0")];
-        let mut server = Server::launch_in(&directory, &["start"], &port);
-        server.listens();
-        let key = format!("/app/key-of-laravel-{version}?protocol=7");
-        Client::connect(&server, &key).hears_nothing();
-    }
-}
-
-/// A directory of a test's own.
-fn directory(name: &str) -> PathBuf {
-    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
-    fs::create_dir_all(&directory).unwrap();
-    directory
 }
 
 #[test]

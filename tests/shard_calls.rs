@@ -444,3 +444,24 @@ fn the_end_of_a_drain_resets_only_who_has_not_taken_its_bytes() {
     assert!(!commands.contains(&Command::Reset(reader)), "{commands:?}");
     assert!(commands.contains(&Command::Reset(stalled)), "{commands:?}");
 }
+
+#[test]
+fn sockets_of_an_app_that_is_gone_are_closed_a_thousand_a_tick() {
+    let gone = r#"{"event":"pusher:error","data":"{\"code\":4001,\"message\":\"Application does not exist\"}"}"#;
+    let mut fleet = Fleet::new(1);
+    let peers: Vec<_> = (0..2500).map(|_| fleet.connect(0)).collect();
+    let talkative = &peers[2400];
+    fleet.serve_nothing();
+    // Who says something learns of it at once.
+    fleet.say(talkative, &[r#"{"event":"pusher:ping"}"#.to_owned()]);
+    fleet.flush(0);
+    assert!(fleet.heard_bytes(talkative).contains(gone));
+    for closed in [1001, 2001, 2500] {
+        fleet.tick();
+        assert_eq!(fleet.counted(Counter::AppGone), closed);
+    }
+    fleet.flush(0);
+    for peer in peers.iter().filter(|peer| *peer != talkative) {
+        assert!(fleet.heard_bytes(peer).contains(gone));
+    }
+}

@@ -330,7 +330,7 @@ impl<S: Protocol> Shard<S> {
                 // Its ping interval may be shorter now.
                 self.schedule(slot, now.instant);
             } else {
-                let due = now.instant + wheel::TICK * (gone / GONE_PER_TICK);
+                let due = now.instant + wheel::TICK * (1 + gone / GONE_PER_TICK);
                 self.wheel.schedule(slot, due);
                 gone += 1;
             }

@@ -18,6 +18,7 @@ use slapback::shard::cache::CacheLimits;
 use slapback::shard::flusher::{Flusher, Outgoing, Sent};
 use slapback::shard::home::home_of;
 use slapback::shard::message::{Message, SessionKey, ShardIndex};
+use slapback::shard::wheel::TICK;
 use slapback::shard::{BacklogLimits, Reading, Setup, Shard};
 
 /// The only app.
@@ -301,6 +302,29 @@ impl Fleet {
     /// The text messages that a peer has been sent since the last call.
     pub(crate) fn heard(&mut self, peer: &Peer) -> Vec<String> {
         texts(&self.wire.taken.remove(&peer.socket).unwrap_or_default())
+    }
+
+    /// All bytes that a peer has been sent since the last call, as text.
+    pub(crate) fn heard_bytes(&mut self, peer: &Peer) -> String {
+        let bytes = self.wire.taken.remove(&peer.socket).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// From now on there is no app.
+    pub(crate) fn serve_nothing(&mut self) {
+        self.apps = Arc::new(self.apps.reloaded(Vec::new()).unwrap());
+        for shard in &mut self.shards {
+            shard.handle_apps(self.now, Arc::clone(&self.apps));
+        }
+    }
+
+    /// One step of the wheel passes.
+    pub(crate) fn tick(&mut self) {
+        self.now.instant += TICK;
+        for shard in 0..self.shards.len() {
+            self.shards[shard].handle_tick(self.now);
+            self.collect(shard);
+        }
     }
 
     /// Subscriptions to a channel on all shards.

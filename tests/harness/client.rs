@@ -102,12 +102,23 @@ pub struct Client {
 impl Client {
     /// Opens a connection and says nothing.
     pub fn open(server: &Server) -> Self {
-        let socket = TcpStream::connect(("127.0.0.1", server.port)).unwrap();
+        Self::open_port(server.port)
+    }
+
+    fn open_port(port: u16) -> Self {
+        let socket = TcpStream::connect(("127.0.0.1", port)).unwrap();
         socket.set_read_timeout(Some(DEADLINE)).unwrap();
         socket.set_write_timeout(Some(DEADLINE)).unwrap();
         socket.set_nodelay(true).unwrap();
         let (id, input) = (String::new(), Vec::new());
         Self { id, socket, input }
+    }
+
+    /// Opens a connection to a port and sends these bytes.
+    pub fn to_port(port: u16, head: &str) -> Self {
+        let mut client = Self::open_port(port);
+        client.raw(head.as_bytes());
+        client
     }
 
     /// Opens a connection and sends these bytes.

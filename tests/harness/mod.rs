@@ -6,8 +6,9 @@
 #![allow(dead_code, unreachable_pub, unused_imports)] // each test crate uses its part of it
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use std::fmt;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
+use std::{fmt, fs};
 
 pub use client::{ACCEPTED, Client, Frame, Opcode, close_payload, encode, upgrade_head};
 pub use server::Server;
@@ -77,6 +78,13 @@ pub fn on_every_fleet(test: impl Fn(Fleet) + Sync) {
 /// Starts a server with the fixture's apps on every fleet and runs `test` against it.
 pub fn on_every_server(test: impl Fn(&Server) + Sync) {
     on_every_fleet(|fleet| test(&Server::start(fleet, &[])));
+}
+
+/// A directory of a test's own.
+pub fn directory(name: &str) -> PathBuf {
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    fs::create_dir_all(&directory).unwrap();
+    directory
 }
 
 /// What the server says when it refuses something, as the text of its frame.

@@ -113,6 +113,19 @@ impl Server {
         line.unwrap_or_else(|| panic!("never said {part:?}: {}", self.said()))
     }
 
+    /// Waits until so many lines hold `part`.
+    pub fn says_times(&self, part: &str, times: usize) {
+        let is_enough = self.log.wait(|log| {
+            let lines = log.lines.iter().filter(|line| line.contains(part));
+            (lines.count() >= times).then_some(())
+        });
+        assert!(
+            is_enough.is_some(),
+            "said {part:?} less than {times} times: {}",
+            self.said()
+        );
+    }
+
     /// All that it has said so far.
     pub fn said(&self) -> String {
         self.log.text.lock().unwrap().lines.join("\n")

@@ -1,5 +1,6 @@
 //! What clients do.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
@@ -47,8 +48,19 @@ impl World {
                 self.advance(Duration::from_secs(seconds));
             }
             94..95 => self.slow = self.random.usize(0..self.fleet.nodes.len()),
+            95..96 => self.take_apps_anew(),
             _ => self.advance(TICK),
         }
+    }
+
+    /// One shard takes a new edition of the same apps; others may still have an older one.
+    fn take_apps_anew(&mut self) {
+        let at = self.random.usize(0..self.fleet.nodes.len());
+        trace!("shard {at} takes the apps anew");
+        let settings = self.apps.iter().map(|(_, app)| app.settings.clone());
+        let apps = Arc::new(self.apps.reloaded(settings.collect()).unwrap());
+        let now = self.fleet.now;
+        self.fleet.nodes[at].shard.handle_apps(now, apps);
     }
 
     /// A client connects: to a given shard and app, or to any.
