@@ -7,7 +7,6 @@
 
 use std::fs;
 use std::io::{self, Read as _, Write as _};
-use std::os::fd::AsFd;
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::sync::Arc;
@@ -15,8 +14,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use rustix::net::sockopt::socket_peercred;
-use rustix::process::{Uid, geteuid};
+use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
+use rustix::process::geteuid;
 use signal_hook::consts::SIGTERM;
 use signal_hook::low_level::raise;
 use tracing::warn;
@@ -175,10 +174,11 @@ fn listen(port: u16) -> io::Result<UnixListener> {
 
 /// Only our own user and root may end what we run.
 fn is_ours(caller: &UnixStream) -> io::Result<bool> {
-    let uid = socket_peercred(caller.as_fd())?.uid;
-    Ok(uid == geteuid() || uid == Uid::ROOT)
+    let uid = getsockopt(caller, PeerCredentials)?.uid();
+    Ok(uid == geteuid().as_raw() || uid == ROOT)
 }
 
+const ROOT: u32 = 0;
 const SOCKETS: &str = "/proc/net/unix";
 const PREFIX: &str = "slapback/";
 const RESTART: [u8; 8] = *b"restart\n";
