@@ -61,3 +61,14 @@ fn who_asks_for_io_uring_alone_gets_exit_70_and_check_says_so() {
         assert_eq!(server.exit_status().code(), Some(70), "{what}");
     }
 }
+
+#[test]
+fn check_says_why_io_uring_does_not_work_and_how_to_allow_it() {
+    let mut server = run("check", "auto");
+    let line = server.says("io_uring  ");
+    let words: Vec<_> = line.split_whitespace().collect();
+    let why = "io_uring does not work io_uring is not available here (Operation not permitted (os error 1))";
+    assert_eq!(words.join(" "), why);
+    server.says("to allow io_uring in a container, permit io_uring_setup");
+    assert_eq!(server.exit_status().code(), Some(0));
+}

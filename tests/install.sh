@@ -39,6 +39,9 @@ need_rust() {
   command -v cc >/dev/null || apt_install gcc libc6-dev
   # tests/forbidden starts the server behind a filter that a Python script installs.
   command -v python3 >/dev/null || apt_install python3
+  # Some tests have a network of their own.
+  command -v unshare >/dev/null || apt_install util-linux
+  command -v ip >/dev/null || apt_install iproute2
 }
 
 need_e2e() {

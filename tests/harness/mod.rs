@@ -10,9 +10,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use std::{fmt, fs};
 
+pub use alone::alone;
 pub use client::{ACCEPTED, Client, Frame, Opcode, close_payload, encode, upgrade_head};
 pub use server::Server;
 
+mod alone;
 pub mod api;
 mod apps;
 mod client;
