@@ -257,15 +257,14 @@ fn take(entries: &mut Vec<Entry>, key: &str) -> Option<Entry> {
 fn hint(key: &str, known: &[Key]) -> String {
     let key: String = key.chars().take(KEY_LETTERS_MAX).collect();
     let distance = |near: &&Key| strsim::levenshtein(&key, near.name);
-    match known.iter().min_by_key(distance) {
-        Some(near) if distance(&near) <= near.name.len() / 2 => {
-            format!("; did you mean `{}`?", near.name)
-        }
-        _ => {
-            let known: Vec<_> = known.iter().map(|key| key.name).collect();
-            format!("; known here: {}", known.join(", "))
-        }
+    let near = known
+        .iter()
+        .filter(|near| distance(near) <= near.name.len() / 2);
+    if let Some(near) = near.min_by_key(distance) {
+        return format!("; did you mean `{}`?", near.name);
     }
+    let known: Vec<_> = known.iter().map(|key| key.name).collect();
+    format!("; known here: {}", known.join(", "))
 }
 
 /// A key that a table may hold.

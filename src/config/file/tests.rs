@@ -112,6 +112,10 @@ fn an_app_is_complained_about_by_key_and_line() {
             "line 5: apps[0].allowed_origins: must be a list of texts, such as [\"*\"]",
         ),
         (
+            "max_conn = 3",
+            "line 5: apps[0].max_conn: there is no such key; did you mean `max_connections`?",
+        ),
+        (
             "rate_limiting = { enable = true }",
             "line 5: apps[0].rate_limiting.enable: there is no such key; did you mean `enabled`?",
         ),
