@@ -2,13 +2,18 @@
 //!
 //! Called by `main`. Reads flags and runs the commands that need no fleet; never starts one.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
+use std::fs;
 use std::io::{self, Read as _, Write as _};
+use std::iter;
 use std::net::{TcpStream, ToSocketAddrs as _};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
-use crate::config::{Address, Flags, host_in_url};
 use clap::Parser;
+
+use crate::config::{Address, Flags, host_in_url};
 
 /// What the operator asked for.
 #[derive(Debug, Clone, PartialEq, Eq, clap::Subcommand)]
@@ -65,6 +70,35 @@ fn translated(mut args: Vec<OsString>) -> Vec<OsString> {
 
 fn is_artisans(flag: &str) -> bool {
     ARTISANS_FLAGS.contains(&flag) || flag.starts_with("--env=")
+}
+
+/// Fills up the flags of a health check with those that the server of its container was started
+/// with: nobody tells the check, and it has to ask where they say.
+pub fn with_flags_of_the_container(flags: Flags) -> Flags {
+    let first_process = fs::read("/proc/1/cmdline").ok();
+    match first_process.and_then(|line| flags_of_a_start(&line)) {
+        Some(of_server) => flags.or(of_server),
+        None => flags,
+    }
+}
+
+/// The flags in a process's command line, as the kernel shows it, if it starts a server. It may be
+/// an init's that has the server's behind its own.
+fn flags_of_a_start(line: &[u8]) -> Option<Flags> {
+    let words = line.strip_suffix(b"\0")?.split(|&byte| byte == 0);
+    let words: Vec<_> = words
+        .map(|word| OsStr::from_bytes(word).to_owned())
+        .collect();
+    let is_binary = |word: &OsString| Path::new(word).file_name() == Some(OsStr::new("slapback"));
+    let begin = match words.iter().position(is_binary) {
+        Some(place) => place + 1,
+        None => words.iter().position(|word| word == "reverb:start")?,
+    };
+    let program = OsString::from("slapback");
+    match parse(iter::once(program).chain(words.into_iter().skip(begin))) {
+        Ok(Command::Start(flags)) => Some(flags),
+        _ => None,
+    }
 }
 
 /// Asks a running server for `/up`: the line to print, `Ok` for exit 0 and `Err` for exit 1.
@@ -231,6 +265,38 @@ mod tests {
         ] {
             assert_eq!(command(line).unwrap_err().exit_code(), 0, "{line}");
         }
+    }
+
+    #[test]
+    fn a_health_check_takes_the_flags_of_the_server_that_its_container_starts() {
+        let flags = |line: &str| flags_of_a_start(line.replace(' ', "\0").as_bytes());
+        let of_server = Flags {
+            port: Some("9000".to_owned()),
+            debug: true,
+            ..Flags::default()
+        };
+        for line in [
+            "slapback start --port=9000 --debug ",
+            "/usr/local/bin/slapback reverb:start --port 9000 --debug -v ",
+            "/sbin/docker-init -- php artisan reverb:start --port=9000 --debug ",
+            "tini -- slapback start --port=9000 --debug ",
+        ] {
+            assert_eq!(flags(line), Some(of_server.clone()), "{line}");
+        }
+        for line in [
+            "/sbin/init ",
+            "slapback health --port=9000 ",
+            "sh -c start ",
+            "",
+        ] {
+            assert_eq!(flags(line), None, "{line}");
+        }
+        let of_check = flags_of("slapback health --port=9001 --host ::1");
+        let asked = of_check.or(of_server);
+        assert_eq!(
+            (asked.port, asked.host.as_deref()),
+            (Some("9001".to_owned()), Some("::1"))
+        );
     }
 
     fn health_against(answer: &'static str) -> (Result<String, String>, String) {

@@ -49,7 +49,7 @@ fn main() -> ExitCode {
             code
         }
         Command::Check(flags) => check(&flags, &environment),
-        Command::Health(flags) => health(&flags, &environment),
+        Command::Health(flags) => health(&cli::with_flags_of_the_container(flags), &environment),
         Command::Restart(flags) => restart(&flags, &environment, Nobody::IsAFailure),
         Command::ReverbRestart(flags) => restart(&flags, &environment, Nobody::IsFine),
     }

@@ -28,3 +28,19 @@ pub struct Flags {
     #[arg(long)]
     pub debug: bool,
 }
+
+impl Flags {
+    /// Takes what is not set here from `other`.
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        Self {
+            host: self.host.or(other.host),
+            port: self.port.or(other.port),
+            path: self.path.or(other.path),
+            hostname: self.hostname.or(other.hostname),
+            config: self.config.or(other.config),
+            demo: self.demo || other.demo,
+            debug: self.debug || other.debug,
+        }
+    }
+}
