@@ -5,8 +5,8 @@ CARGO := cargo
 SEED ?= 1
 SECONDS := 60
 
-.PHONY: help run build lint test test-slow autobahn e2e sim mutants fuzz bench bench-quick audit \
-	deny clean
+.PHONY: help run build image seccomp lint test test-slow autobahn e2e sim mutants fuzz \
+	bench bench-quick audit deny clean
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -18,6 +18,15 @@ run:
 ## build        the release binary, target/release/slapback
 build:
 	@$(STEP) build $(CARGO) build --release --locked
+
+## image        the container image, slapback (needs Docker)
+image:
+	docker build -f deploy/Dockerfile -t slapback .
+
+## seccomp      write deploy/seccomp.json anew
+seccomp:
+	@$(STEP) install tests/install.sh container
+	deploy/seccomp.sh > target/seccomp.json && mv target/seccomp.json deploy/seccomp.json
 
 ## lint         format, clippy, links in the documentation, licences and sources of what is linked
 lint:

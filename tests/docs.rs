@@ -6,7 +6,15 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Folders whose files a page may name by their path from the root.
-const FOLDERS: &[&str] = &["bench/", "docs/", "examples/", "fuzz/", "src/", "tests/"];
+const FOLDERS: &[&str] = &[
+    "bench/",
+    "deploy/",
+    "docs/",
+    "examples/",
+    "fuzz/",
+    "src/",
+    "tests/",
+];
 
 #[test]
 fn every_link_leads_to_a_file() {

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# install.sh [rust] [e2e] [autobahn]: installs what those tests need and this machine lacks.
+# install.sh [rust] [e2e] [autobahn] [container]: installs what those tests need and is not here.
 #
-# Without arguments: all three. Acts only on what is missing, and says what it does. Packages come
-# from apt, so as root or through sudo; nothing is fetched but from the package registries.
+# Without arguments: what `make test` needs, the first three. Acts only on what is missing, and says
+# what it does. Packages come from apt, so as root or through sudo; nothing is fetched but from the
+# package registries.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -82,10 +83,22 @@ os.stat(os.path.join(sysconfig.get_paths()["include"], "Python.h"))' 2>/dev/null
   PYTHON=$python tests/autobahn/install.sh target/autobahn-venv
 }
 
+# The image's base comes from Debian's archive; its processes are confined by Debian's libseccomp,
+# to the default profile of Debian's container engines.
+need_container() {
+  local package missing=()
+  for package in golang-github-containers-common iproute2 jq mmdebstrap python3-seccomp \
+    python3-yaml; do
+    dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' \
+      || missing+=("$package")
+  done
+  [ ${#missing[@]} -eq 0 ] || apt_install "${missing[@]}"
+}
+
 [ $# -gt 0 ] || set -- rust e2e autobahn
 for part in "$@"; do
   case $part in
-    rust | e2e | autobahn) "need_$part" ;;
-    *) echo "usage: $0 [rust] [e2e] [autobahn]" >&2; exit 64 ;;
+    rust | e2e | autobahn | container) "need_$part" ;;
+    *) echo "usage: $0 [rust] [e2e] [autobahn] [container]" >&2; exit 64 ;;
   esac
 done
