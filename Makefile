@@ -5,7 +5,7 @@ CARGO := cargo
 SEED ?= 1
 SECONDS := 60
 
-.PHONY: help run build image seccomp lint test test-slow autobahn e2e sim mutants fuzz \
+.PHONY: help run build image seccomp lint test test-slow autobahn e2e container sim mutants fuzz \
 	bench bench-quick audit deny clean
 
 help:
@@ -42,8 +42,8 @@ test:
 	@$(STEP) install tests/install.sh
 	@tests/run.sh rust e2e autobahn
 
-## test-slow    the same and more of it: long properties, ignored tests, mutants
-test-slow: test mutants
+## test-slow    the same and more of it: long properties, ignored tests, mutants, the container
+test-slow: test mutants container
 	@PROPTEST_CASES=3000 SLAPBACK_SIM_SEEDS=10000 $(STEP) 'slow tests' \
 		$(CARGO) test --workspace --locked -- --include-ignored
 
@@ -56,6 +56,11 @@ autobahn:
 e2e:
 	@$(STEP) install tests/install.sh rust e2e
 	@tests/run.sh e2e
+
+## container    the image, built and run without Docker, and the other files of deploy/ (as root)
+container:
+	@$(STEP) install tests/install.sh rust container
+	@tests/run.sh container
 
 ## sim          replay one seed of the simulation with a trace: make sim SEED=7
 sim:
