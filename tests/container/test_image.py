@@ -160,6 +160,25 @@ class Signals(unittest.TestCase):
             self.assertEqual(container.stop(), 0)
 
 
+class Restart(unittest.TestCase):
+    """`reverb:restart` ends the server with 0, and the engine starts the container again."""
+
+    def test_reverbs_command_drains_the_server_of_the_container(self):
+        for command in [None, "php artisan reverb:start --port=8080"]:
+            with Container(command) as container:
+                container.serves()
+                with Client() as browser:
+                    done = container.run("php artisan reverb:restart")
+                    self.assertEqual(done.returncode, 0, done.stderr)
+                    self.assertIn("INFO  Broadcasting Reverb restart signal.", done.stdout)
+                    self.assertEqual(browser.close_code(), 4100)
+                self.assertEqual(container.exit_code(GRACE_S), 0)
+
+    def test_where_no_server_runs_it_is_no_failure(self):
+        with Container("php artisan reverb:restart") as container:
+            self.assertEqual(container.exit_code(), 0)
+
+
 class Confinement(unittest.TestCase):
     def test_it_runs_as_nobody_in_particular_without_capabilities(self):
         with Container() as container:

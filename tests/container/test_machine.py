@@ -84,7 +84,7 @@ class Systemd(OnMachine):
 
     def test_it_comes_back_after_any_end_but_a_configuration_that_cannot_be_served(self):
         self.install()
-        for end in ["kill -TERM {}", "kill -KILL {}"]:
+        for end in ["slapback restart", "kill -TERM {}", "kill -KILL {}"]:
             before = self.show("MainPID")
             self.run_lines([end.format(before)])
             until(lambda past=before: self.show("MainPID") not in ["0", past])
@@ -147,8 +147,8 @@ class Supervisor(OnMachine):
         second = self.pid()
         self.assertNotEqual(second, first)
 
-        # As `reverb:restart` ends it: with 0, and still it comes back.
-        self.run_lines([f"kill -TERM {second}"])
+        # That ends it with 0, and still it comes back.
+        self.run_lines(["slapback reverb:restart"])
         self.assertEqual(browser.close_code(), 4100)
         until(lambda: self.state() == "RUNNING" and self.pid() != second)
         browser = self.serves()

@@ -12,7 +12,7 @@ from pages import blocks, lines, table_commands
 
 class Pages(unittest.TestCase):
     def test_every_block_is_one_that_is_run_or_is_for_the_operators_docker(self):
-        run_elsewhere = {"systemd", "Supervisor and Forge", "Health", "io_uring"}
+        run_elsewhere = {"systemd", "Supervisor and Forge", "Health", "io_uring", "Restart"}
         for block in blocks():
             with self.subTest(block=block):
                 match block.language:
@@ -47,6 +47,13 @@ class Pages(unittest.TestCase):
                 done = container.run(line)
                 self.assertEqual(done.returncode, 0, done.stderr)
             self.assertIn("driver at hand", done.stdout)
+
+    def test_the_restart(self):
+        (line,) = lines("Restart")
+        with Container() as container:
+            container.serves()
+            self.assertEqual(container.run(line).returncode, 0)
+            self.assertEqual(container.exit_code(), 0)
 
     def test_a_profile_of_ones_own(self):
         with tempfile.TemporaryDirectory() as folder:
