@@ -35,7 +35,7 @@ fn r248_the_images_php_starts_slapback_for_reverb_start() {
     }
     let done = php("artisan reverb:start --port=65536");
     let said = String::from_utf8(done.stderr).unwrap();
-    assert!(said.contains("invalid value '65536'"), "{said}");
+    assert!(said.starts_with("slapback: --port: "), "{said}");
 }
 
 #[test]
