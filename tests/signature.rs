@@ -192,6 +192,20 @@ fn r178_body_md5_is_left_out_if_there_is_no_body() {
     });
 }
 
+#[test]
+fn r178_the_digest_of_no_body_is_signed_if_it_is_sent() {
+    on_every_server(|server| {
+        let sent = "body_md5=d41d8cd98f00b204e9800998ecf8427e";
+        let call = |signed| Call {
+            sent,
+            signed,
+            ..Call::default()
+        };
+        is_answered(server, call(sent).bytes(), &bad_request());
+        is_answered(server, call("").bytes(), &unauthorised());
+    });
+}
+
 /// Asserts how app-1's parameters are signed: those sent as those signed, and not as they are.
 fn signs(server: &Server, sent: &str, signed: &str) {
     let body = EVENT;
