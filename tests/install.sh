@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# install.sh [rust] [e2e] [autobahn] [container]: installs what those tests need and is not here.
+# install.sh [rust] [e2e] [autobahn] [proxies] [container]: installs what those tests need and is not here.
 #
 # Without arguments: what `make test` needs, the first three. Acts only on what is missing, and says
 # what it does. Packages come from apt, so as root or through sudo; nothing is fetched but from the
@@ -51,12 +51,37 @@ need_e2e() {
   fi
   node -e 'process.exit(Number(process.versions.node.split(".")[0]) < 18 ? 1 : 0)' \
     || die "Node $(node --version) is too old: 18 or newer is needed"
+  command -v "${CHROMIUM_BIN:-chromium}" >/dev/null || apt_install chromium
   local lock=tests/e2e/package-lock.json
   if ! cmp -s "$lock" tests/e2e/node_modules/.installed; then
     say "npm ci in tests/e2e"
     (cd tests/e2e && npm ci)
     cp "$lock" tests/e2e/node_modules/.installed
   fi
+  python3 -c 'import ensurepip, venv' 2>/dev/null || apt_install python3 python3-venv
+  local pins=tests/e2e/python/requirements.txt venv=target/e2e-venv
+  if ! cmp -s "$pins" "$venv/.installed"; then
+    say "pip install in $venv"
+    python3 -m venv --clear "$venv"
+    "$venv/bin/python" -m pip --disable-pip-version-check install -q \
+      --require-hashes --no-deps --only-binary :all: -r "$pins"
+    cp "$pins" "$venv/.installed"
+  fi
+}
+
+# Debian starts what it installs; these are started by the tests alone.
+need_proxies() {
+  need_e2e
+  local name package
+  for name in nginx caddy haproxy openssl; do
+    PATH=$PATH:/usr/sbin command -v "$name" >/dev/null && continue
+    package=$name
+    [ "$name" = nginx ] && package=nginx-light
+    apt_install "$package"
+    if command -v systemctl >/dev/null; then
+      as_root systemctl disable --now "$name" 2>/dev/null || true
+    fi
+  done
 }
 
 # The suite is a Python 2 program that tests/autobahn/install.sh ports to 3.11, and to no other.
@@ -98,7 +123,7 @@ need_container() {
 [ $# -gt 0 ] || set -- rust e2e autobahn
 for part in "$@"; do
   case $part in
-    rust | e2e | autobahn | container) "need_$part" ;;
-    *) echo "usage: $0 [rust] [e2e] [autobahn] [container]" >&2; exit 64 ;;
+    rust | e2e | autobahn | proxies | container) "need_$part" ;;
+    *) echo "usage: $0 [rust] [e2e] [autobahn] [proxies] [container]" >&2; exit 64 ;;
   esac
 done

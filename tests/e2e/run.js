@@ -1,41 +1,87 @@
-// Runs every suite against 1 and 4 shards, on both drivers, one after the other.
+// Runs the suites, one after the other, in each of the ways that are asked for.
 //
 //   node run.js [suite...]        e.g. node run.js presence
 //   SLAPBACK_BIN                  the binary (default ../../target/debug/slapback)
-//   E2E_SHARDS, E2E_DRIVERS       comma lists that narrow the run
-import { spawnSync } from 'node:child_process';
-import { readdirSync } from 'node:fs';
+//   CHROMIUM_BIN                  the browser (default chromium)
+//   E2E_CLIENTS                   where pages run: node,chromium
+//   E2E_DRIVERS, E2E_SHARDS       how the server runs: uring,epoll and 1,4
+//   E2E_FRONTS                    what stands before it: none, or some of nginx,caddy,haproxy
+import { spawn } from 'node:child_process';
+import { readdirSync, rmSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 
-const here = path.dirname(fileURLToPath(import.meta.url));
+import { makeCertificate } from './harness/certificate.js';
+import { Chromium } from './harness/chromium.js';
+
+const HERE = path.dirname(fileURLToPath(import.meta.url));
+/** A suite ends in seconds; one that hangs is ended, as failed. */
+const SUITE_MS = 300_000;
+
 const listed = (name, standard) => (process.env[name] ?? standard).split(',');
 const wanted = process.argv.slice(2);
-const suites = readdirSync(path.join(here, 'suites'))
-  .filter((file) => file.endsWith('.test.js'))
-  .filter((file) => wanted.length === 0 || wanted.includes(file.replace('.test.js', '')))
-  .sort();
+const ways = [];
+for (const front of listed('E2E_FRONTS', 'none'))
+  for (const driver of listed('E2E_DRIVERS', 'uring,epoll'))
+    for (const shards of listed('E2E_SHARDS', '1,4'))
+      for (const client of listed('E2E_CLIENTS', 'node,chromium'))
+        ways.push({ front, driver, shards, client });
 
-if (suites.length === 0) {
-  console.error(`no suite named ${wanted.join(', ')}`);
-  process.exit(64);
+/** Which folders of suites are for this way. */
+function folders({ client, front }) {
+  if (client === 'chromium') return ['clients', 'browser'];
+  return ['clients', 'libraries', ...(front === 'none' ? [] : ['proxies'])];
 }
 
+function suites(folder) {
+  return readdirSync(path.join(HERE, 'suites', folder))
+    .filter((file) => file.endsWith('.test.js'))
+    .filter((file) => wanted.length === 0 || wanted.includes(file.replace('.test.js', '')))
+    .sort()
+    .map((file) => path.join('suites', folder, file));
+}
+
+/** Whether the suite passed. */
+function run(suite, environment) {
+  const child = spawn(process.execPath, ['--test', '--test-reporter=spec', suite], {
+    cwd: HERE,
+    stdio: 'inherit',
+    env: { ...process.env, ...environment },
+  });
+  const timer = setTimeout(() => child.kill('SIGTERM'), SUITE_MS);
+  return new Promise((resolve) => {
+    child.on('close', (code) => {
+      clearTimeout(timer);
+      resolve(code === 0);
+    });
+  });
+}
+
+const tls = ways.some(({ front }) => front !== 'none') ? makeCertificate() : undefined;
+const chromium = ways.some(({ client }) => client === 'chromium')
+  ? await Chromium.start(tls?.hash)
+  : undefined;
 const failed = [];
-for (const driver of listed('E2E_DRIVERS', 'uring,epoll')) {
-  for (const shards of listed('E2E_SHARDS', '1,4')) {
-    for (const suite of suites) {
-      const name = `${suite} on ${shards} shard(s), ${driver}`;
-      console.log(`== e2e ${name}`);
-      const file = path.join('suites', suite);
-      const { status } = spawnSync(process.execPath, ['--test', '--test-reporter=spec', file], {
-        cwd: here,
-        stdio: 'inherit',
-        env: { ...process.env, SLAPBACK_DRIVER: driver, SLAPBACK_SHARDS: shards },
-      });
-      if (status !== 0) failed.push(name);
-    }
+let count = 0;
+for (const way of ways) {
+  for (const suite of folders(way).flatMap(suites)) {
+    const before = way.front === 'none' ? '' : ` behind ${way.front}`;
+    const name = `${suite} in ${way.client}, ${way.shards} shard(s), ${way.driver}${before}`;
+    console.log(`== e2e ${name}`);
+    count += 1;
+    const isFine = await run(suite, {
+      E2E_CLIENT: way.client,
+      E2E_FRONT: way.front,
+      SLAPBACK_DRIVER: way.driver,
+      SLAPBACK_SHARDS: way.shards,
+      ...(chromium && { E2E_CHROMIUM: chromium.address }),
+      ...(tls && { E2E_TLS: tls.folder, NODE_EXTRA_CA_CERTS: tls.certificate }),
+    });
+    if (!isFine) failed.push(name);
   }
 }
+await chromium?.stop();
+if (tls) rmSync(tls.folder, { recursive: true });
 for (const name of failed) console.log(`FAILED: ${name}`);
-process.exit(failed.length === 0 ? 0 : 1);
+if (count === 0) console.error(`no suite named ${wanted.join(', ')}`);
+process.exit(count > 0 && failed.length === 0 ? 0 : 1);

@@ -1,123 +1,118 @@
-// One server, its application and the browsers that come to it.
+// One server, whatever stands in front of it, its application and the pages that come to it.
 import { randomBytes } from 'node:crypto';
 
-import Echo from 'laravel-echo';
 import PusherServer from 'pusher';
-import Pusher from 'pusher-js';
-import nacl from 'tweetnacl';
 
-import { startAuth } from './auth.js';
-import { Journal } from './journal.js';
-import { APP, Server, within } from './server.js';
+import { Application } from './application.js';
+import { ChromiumClient } from './chromium_client.js';
+import { startFront } from './front.js';
+import { NodeClient } from './node_client.js';
+import { APP, Server } from './server.js';
 
+const Client = process.env.E2E_CLIENT === 'chromium' ? ChromiumClient : NodeClient;
 const FENCE = 'fence';
-const CONNECT_MS = 5_000;
 
 export class World {
-  static async open() {
+  /** `environment` is the server's, beside what every test has. */
+  static async open({ environment = {}, masterKey = randomBytes(32).toString('base64') } = {}) {
     const world = new World();
-    world.server = await Server.start();
-    world.publisher = new PusherServer({
-      appId: APP.id,
-      key: APP.key,
-      secret: APP.secret,
-      host: '127.0.0.1',
-      port: String(world.server.port),
-      useTLS: false,
-      encryptionMasterKeyBase64: randomBytes(32).toString('base64'),
-    });
-    world.auth = await startAuth(world.publisher);
+    Object.assign(world, { environment, masterKey });
     world.clients = [];
     world.fences = 0;
+    world.server = await Server.start({ environment });
+    world.front = await startFront(world.server.port);
+    world.publisher = world.library();
+    world.application = await Application.start(world.publisher);
     return world;
   }
 
-  /** A pusher-js client, connected, behind the fence. */
-  async connect(user = 'nobody') {
-    const pusher = new Pusher(APP.key, {
-      ...this.#address(),
-      cluster: '',
-      nacl, // as pusher-js's own build with encryption sets it
+  /** Pusher's server library, set up as an application has it. */
+  library(secret = APP.secret) {
+    return new PusherServer({
+      appId: APP.id,
+      key: APP.key,
+      secret,
+      host: this.front.host,
+      port: String(this.front.port),
+      useTLS: this.front.isSecure,
+      encryptionMasterKeyBase64: this.masterKey,
+    });
+  }
+
+  /** A page with pusher-js, connected, behind the fence. `options` are pusher-js's. */
+  connect(user = 'nobody', options = {}) {
+    return this.#admit(false, {
       channelAuthorization: {
-        endpoint: this.auth.url,
+        endpoint: this.#authEndpoint(),
         transport: 'ajax',
         headers: { 'X-User': user },
       },
+      ...options,
     });
-    return this.#admit(pusher);
   }
 
-  /** A laravel-echo client over pusher-js, connected, behind the fence. */
-  async echo(user = 'nobody') {
-    const echo = new Echo({
-      ...this.#address(),
-      broadcaster: 'reverb',
-      key: APP.key,
-      Pusher,
-      authEndpoint: this.auth.url,
+  /** A page with laravel-echo over pusher-js, connected, behind the fence. */
+  echo(user = 'nobody') {
+    return this.#admit(true, {
+      authEndpoint: this.#authEndpoint(),
       auth: { headers: { 'X-User': user } },
     });
-    const { journal } = await this.#admit(echo.connector.pusher);
-    return { echo, journal };
   }
 
   /**
-   * Returns when everything published so far has reached every client: an app's events arrive in
+   * Returns when everything published so far has reached every page: an app's events arrive in
    * one order, so whatever was to come before the fence's event has come.
    */
   async fence() {
     const number = ++this.fences;
-    const passed = this.clients.map((client) =>
-      client.fence.find((_, value) => value === number),
-    );
+    const passed = this.clients.map((client) => client.passes(number));
     await this.publisher.trigger(FENCE, 'passed', number);
     await Promise.all(passed);
   }
 
-  /** Lets a client go, as a closed tab does. */
-  leave(pusher) {
-    this.clients = this.clients.filter((client) => client.pusher !== pusher);
-    pusher.disconnect();
+  /** Lets a page go, as a closed tab does. */
+  async leave(client) {
+    this.clients = this.clients.filter((other) => other !== client);
+    await client.close();
   }
 
   /** Starts the server again where it was. */
   async restart() {
-    this.server = await Server.start(this.server.port);
+    const { environment, server } = this;
+    this.server = await Server.start({ port: server.port, environment });
   }
 
   async close() {
-    for (const { pusher } of this.clients) pusher.disconnect();
-    await this.auth.close();
+    await Promise.all(this.clients.map((client) => client.close()));
+    await ChromiumClient.end();
+    await this.application.close();
+    await this.front.stop();
     await this.server.stop();
   }
 
-  #address() {
+  /** Where pusher-js finds the server. */
+  address() {
+    const { host, port, isSecure } = this.front;
     return {
-      wsHost: '127.0.0.1',
-      wsPort: this.server.port,
-      forceTLS: false,
-      enabledTransports: ['ws'],
+      wsHost: host,
+      wsPort: port,
+      wssPort: port,
+      forceTLS: isSecure,
+      enabledTransports: ['ws', 'wss'],
     };
   }
 
-  async #admit(pusher) {
-    const client = { pusher, journal: new Journal(), fence: new Journal() };
+  #authEndpoint() {
+    return `${this.application.url}/broadcasting/auth`;
+  }
+
+  async #admit(withEcho, options) {
+    const client = await Client.open(this.application, {
+      key: APP.key,
+      withEcho,
+      options: { ...this.address(), ...options },
+    });
     this.clients.push(client);
-    const channel = pusher.subscribe(FENCE);
-    channel.bind('passed', client.fence.note('passed'));
-    await within(CONNECT_MS, subscribed(channel), 'a client does not connect');
     return client;
   }
-}
-
-/** Resolves with what the subscription brought, or rejects with its error. */
-export function subscribed(channel) {
-  return new Promise((resolve, reject) => {
-    if (channel.subscribed) {
-      resolve(channel.members);
-      return;
-    }
-    channel.bind('pusher:subscription_succeeded', resolve);
-    channel.bind('pusher:subscription_error', (error) => reject(new Error(JSON.stringify(error))));
-  });
 }

@@ -1,5 +1,5 @@
-// What arrived, in the order it arrived.
-const WAIT_MS = 5_000;
+// What arrived in a page, in the order it arrived.
+const WAIT_MS = 30_000;
 
 export class Journal {
   #entries = [];

@@ -1,0 +1,108 @@
+// What clients and publishers connect to: the server itself, or the proxy that `E2E_FRONT` names,
+// run with the very file that deploy/proxies has for operators.
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import net from 'node:net';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+import { Child, until } from './child.js';
+import { isUp } from './server.js';
+
+const FILES = fileURLToPath(new URL('../../../deploy/proxies', import.meta.url));
+const HOST = '127.0.0.1';
+const START_MS = 15_000;
+
+/**
+ * How each proxy is run in the foreground, and what its file says that cannot be so here: each
+ * pair is a text that must stand there, and ours for it.
+ */
+const PROXIES = {
+  nginx: {
+    file: 'nginx.conf',
+    argv: (config, folder) => ['-p', folder, '-c', config, '-g', 'daemon off; pid nginx.pid;'],
+    edits: ({ port, serverPort, certificate, key }) => [
+      ['listen 443 ssl;', `listen ${HOST}:${port} ssl; access_log off;`],
+      ['127.0.0.1:8080', `${HOST}:${serverPort}`],
+      ['/etc/ssl/slapback/fullchain.pem', certificate],
+      ['/etc/ssl/slapback/privkey.pem', key],
+    ],
+  },
+  caddy: {
+    file: 'Caddyfile',
+    argv: (config) => ['run', '--adapter', 'caddyfile', '--config', config],
+    edits: ({ port, serverPort, certificate, key }) => [
+      ['ws.example.com {', `{\n\tadmin off\n\tauto_https off\n}\nhttps://${HOST}:${port} {`],
+      ['127.0.0.1:8080', `${HOST}:${serverPort}`],
+      ['/etc/ssl/slapback/fullchain.pem', certificate],
+      ['/etc/ssl/slapback/privkey.pem', key],
+    ],
+  },
+  haproxy: {
+    file: 'haproxy.cfg',
+    argv: (config) => ['-db', '-f', config],
+    edits: ({ port, serverPort, both }) => [
+      ['bind :443 ', `bind ${HOST}:${port} `],
+      ['127.0.0.1:8080', `${HOST}:${serverPort}`],
+      ['/etc/haproxy/certs/slapback.pem', both],
+    ],
+  },
+};
+
+/** Starts what is to stand in front of the server on `serverPort`. */
+export async function startFront(serverPort) {
+  const name = process.env.E2E_FRONT ?? 'none';
+  if (name === 'none') return { host: HOST, port: serverPort, isSecure: false, stop() {} };
+  const front = new Front(name, await freePort(), serverPort);
+  try {
+    const address = `https://${HOST}:${front.port}`;
+    await until(START_MS, () => front.answers(address), `no answer through ${name}`);
+  } catch (error) {
+    await front.stop();
+    throw new Error(`${error.message}\n${front.child.log()}`);
+  }
+  return front;
+}
+
+class Front {
+  host = HOST;
+  isSecure = true;
+
+  constructor(name, port, serverPort) {
+    this.port = port;
+    this.folder = mkdtempSync(path.join(tmpdir(), `slapback-${name}-`));
+    const { file, argv, edits } = PROXIES[name];
+    const config = path.join(this.folder, file);
+    const certificate = path.join(process.env.E2E_TLS, 'certificate.pem');
+    const key = path.join(process.env.E2E_TLS, 'key.pem');
+    const both = path.join(process.env.E2E_TLS, 'both.pem');
+    let text = readFileSync(path.join(FILES, file), 'utf8');
+    for (const [theirs, ours] of edits({ port, serverPort, certificate, key, both })) {
+      if (!text.includes(theirs)) throw new Error(`${file} does not say ${theirs}`);
+      text = text.replaceAll(theirs, ours);
+    }
+    writeFileSync(config, text);
+    this.child = new Child(name, argv(config, this.folder), {
+      cwd: this.folder,
+      env: { PATH: `${process.env.PATH}:/usr/sbin`, HOME: this.folder },
+    });
+  }
+
+  async answers(address) {
+    if (this.child.how !== undefined) throw new Error(`it ended: ${this.child.how}`);
+    return isUp(address);
+  }
+
+  async stop() {
+    await this.child.stop('SIGTERM');
+    rmSync(this.folder, { recursive: true, force: true });
+  }
+}
+
+async function freePort() {
+  const probe = net.createServer();
+  await new Promise((resolve) => probe.listen(0, HOST, resolve));
+  const { port } = probe.address();
+  await new Promise((resolve) => probe.close(resolve));
+  return port;
+}
