@@ -5,8 +5,8 @@ CARGO := cargo
 SEED ?= 1
 SECONDS := 60
 
-.PHONY: help run build image seccomp lint test test-slow autobahn e2e container sim mutants fuzz \
-	bench bench-quick audit deny clean
+.PHONY: help run build image seccomp lint test test-slow autobahn e2e proxies container sim mutants \
+	fuzz bench bench-quick audit deny clean
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -42,8 +42,8 @@ test:
 	@$(STEP) install tests/install.sh
 	@tests/run.sh rust e2e autobahn
 
-## test-slow    the same and more of it: long properties, ignored tests, mutants, the container
-test-slow: test mutants container
+## test-slow    the same and more of it: long properties, mutants, proxies, the container
+test-slow: test mutants proxies container
 	@PROPTEST_CASES=3000 SLAPBACK_SIM_SEEDS=10000 $(STEP) 'slow tests' \
 		$(CARGO) test --workspace --locked -- --include-ignored
 
@@ -52,10 +52,15 @@ autobahn:
 	@$(STEP) install tests/install.sh rust autobahn
 	@tests/run.sh autobahn
 
-## e2e          pusher-js, laravel-echo and the pusher library against the binary
+## e2e          pusher-js, laravel-echo (Node, Chromium) and Pusher's libraries against the binary
 e2e:
 	@$(STEP) install tests/install.sh rust e2e
 	@tests/run.sh e2e
+
+## proxies      the same behind nginx, Caddy and HAProxy, with TLS
+proxies:
+	@$(STEP) install tests/install.sh rust proxies
+	@tests/run.sh proxies
 
 ## container    the image, built and run without Docker, and the other files of deploy/ (as root)
 container:

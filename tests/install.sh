@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# install.sh [rust] [e2e] [autobahn] [proxies] [container]: installs what those tests need and is not here.
+# install.sh [rust] [e2e] [autobahn] [proxies] [container]: installs what those tests need and is
+# not here.
 #
 # Without arguments: what `make test` needs, the first three. Acts only on what is missing, and says
 # what it does. Packages come from apt, so as root or through sudo; nothing is fetched but from the
