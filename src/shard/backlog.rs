@@ -70,9 +70,9 @@ impl Backlog {
     }
 
     /// Drops every frame that the socket has not begun to take, and puts `last` in their place.
-    /// The answer to a handshake stays: without it the peer would take no frame for one.
+    /// HTTP answers stay up to the handshake's: without it the peer would take no frame for one.
     pub fn cut(&mut self, last: &[u8]) {
-        if self.bytes.get(self.boundary) == Some(&b'H') {
+        while self.bytes.get(self.boundary) == Some(&b'H') {
             self.boundary += self.frame_length_at(self.boundary);
         }
         self.bytes.truncate(self.boundary);
@@ -103,11 +103,15 @@ fn frame_length(bytes: &[u8]) -> usize {
     }
 }
 
-/// Length of head and body; the answer to a handshake has no body and no word of one.
+/// Length of head and body; the answer to a handshake has no body and no word of one. That to a
+/// HEAD has the word alone: behind it stands nothing, or another answer.
 fn answer_length(bytes: &[u8]) -> Option<usize> {
     const LENGTH: &[u8] = b"\r\nContent-Length: ";
     let end = memmem::find(bytes, b"\r\n\r\n")? + 4;
-    let head = bytes.get(..end)?;
+    let (head, behind) = bytes.split_at_checked(end)?;
+    if behind.is_empty() || behind.starts_with(b"HTTP/1.1 ") {
+        return Some(end);
+    }
     let Some(at) = memmem::find(head, LENGTH) else {
         return Some(end);
     };
@@ -192,6 +196,20 @@ mod tests {
         let mut backlog = Backlog::new([bytes.as_slice()].into_iter(), 0, Instant::now());
         backlog.cut(b"last");
         assert_eq!(backlog.unsent(), [head.as_slice(), b"last"].concat());
+    }
+
+    #[test]
+    fn a_cut_keeps_every_answer_before_the_handshake_whole() {
+        let to_head = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n";
+        let to_get = format!("{to_head}{{}}");
+        let answers = format!("{to_head}{to_get}HTTP/1.1 101 Switching Protocols\r\n\r\n");
+        let bytes = [answers.as_bytes(), &frames(&[10])[0]].concat();
+        for taken in 0..=answers.len() {
+            let mut backlog = Backlog::new([bytes.as_slice()].into_iter(), taken, Instant::now());
+            backlog.cut(b"last");
+            let kept = &answers.as_bytes()[taken..];
+            assert_eq!(backlog.unsent(), [kept, b"last"].concat(), "{taken}");
+        }
     }
 
     proptest! {
