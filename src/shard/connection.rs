@@ -5,6 +5,7 @@ use std::time::Instant;
 use crate::app::AppIndex;
 use crate::broadcast::SocketId;
 use crate::proto::session::Protocol;
+use crate::shard::BacklogLimits;
 use crate::shard::backlog::Backlog;
 use crate::shard::index::Slot;
 use crate::shard::message::SessionKey;
@@ -74,6 +75,17 @@ impl<S> Connection<S> {
         self.backlog
             .as_ref()
             .map_or(0, |backlog| backlog.unsent().len())
+    }
+
+    /// Beyond this backlog, in bytes, its input is held: half of what it may owe. A request waits
+    /// until every answer before it is taken, so that no upgrade stands behind an answer that is
+    /// owed, where a Close could come before it.
+    pub fn held_from_bytes(&self, limits: &BacklogLimits) -> usize {
+        if self.life == Life::Open && self.established.is_none() {
+            0
+        } else {
+            limits.bytes / 2
+        }
     }
 
     /// Is nothing under way on it, so that it may close at any time?

@@ -56,13 +56,6 @@ pub struct BacklogLimits {
     pub total: usize,
 }
 
-impl BacklogLimits {
-    /// Beyond this backlog, in bytes, a socket's input is held.
-    fn held_from_bytes(&self) -> usize {
-        self.bytes / 2
-    }
-}
-
 /// What a shard is made of.
 #[derive(Debug)]
 pub struct Setup {
@@ -237,7 +230,7 @@ impl<S: Protocol> Shard<S> {
             let rest = input.get_mut(at..).unwrap_or_default();
             // Whoever sends faster than it reads our answers is slowed down, not cut off.
             connection.is_behind = connection.waiting.is_none()
-                && connection.owed_bytes() > self.limits.held_from_bytes();
+                && connection.owed_bytes() > connection.held_from_bytes(&self.limits);
             if connection.waiting.is_some() || connection.is_behind {
                 connection.held.extend_from_slice(rest);
                 return Reading::Paused;

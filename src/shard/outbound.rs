@@ -132,7 +132,7 @@ impl<S: Protocol> Shard<S> {
             };
             backlog.handle_sent(taken, now);
             self.backlog_bytes -= taken;
-            if connection.is_behind && length - taken <= self.limits.held_from_bytes() {
+            if connection.is_behind && length - taken <= connection.held_from_bytes(&self.limits) {
                 connection.is_behind = false;
                 self.caught_up.push(key);
             }
