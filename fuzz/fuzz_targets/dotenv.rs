@@ -1,13 +1,5 @@
-//! Any bytes as a `.env` file, and each value as `env()` reads it.
+//! libFuzzer's way into `src/dotenv.rs`.
 
 #![no_main]
 
-use libfuzzer_sys::fuzz_target;
-use slapback::env::{parse_dotenv, read_value};
-
-fuzz_target!(|bytes: &[u8]| {
-    let outer = |name: &str| (name == "OUTER").then(|| "outside".to_owned());
-    for entry in parse_dotenv(bytes, outer).unwrap_or_default() {
-        read_value(&entry.value);
-    }
-});
+libfuzzer_sys::fuzz_target!(|input: &[u8]| slapback_fuzz::dotenv::run(input));

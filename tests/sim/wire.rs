@@ -129,8 +129,7 @@ pub(crate) fn subscribe(app: &App, socket_id: &str, channel: &str, member: &str)
     json!({ "event": "pusher:subscribe", "data": data }).to_string()
 }
 
-/// A signed call. `path` is what stands behind the app's own, with the query, whose parameters
-/// come behind `body_md5` in sorted order.
+/// A signed call. `path` is what stands behind the app's own, with a query that needs no escapes.
 pub(crate) fn call(
     app: &App,
     unix_s: u64,
@@ -138,28 +137,63 @@ pub(crate) fn call(
     body: &str,
     is_last: bool,
 ) -> Vec<u8> {
-    let (path, further) = path.split_once('?').unwrap_or((path, ""));
+    let (path, query) = path.split_once('?').unwrap_or((path, ""));
+    let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+    let parameters: Vec<(&str, &str)> = pairs.collect();
+    signed(app, unix_s, (method, path, &parameters), body, is_last)
+}
+
+/// A signed call with parameters as they are meant, in any order.
+pub(crate) fn signed(
+    app: &App,
+    unix_s: u64,
+    (method, path, parameters): (&str, &str, &[(&str, &str)]),
+    body: &str,
+    is_last: bool,
+) -> Vec<u8> {
     let path = format!("/apps/{}{path}", app.settings.id);
+    let unix_s = unix_s.to_string();
     let digest = Md5::digest(body.as_bytes());
-    let digest = digest.iter().fold("&body_md5=".to_owned(), |hex, byte| {
-        format!("{hex}{byte:02x}")
-    });
-    let digest = if body.is_empty() { "" } else { &digest };
-    let further = format!("&{further}");
-    let further = if further.len() > 1 { &further } else { "" };
-    let query = format!(
-        "auth_key={}&auth_timestamp={unix_s}&auth_version=1.0{digest}{further}",
-        app.settings.key
-    );
+    let digest = digest
+        .iter()
+        .fold(String::new(), |hex, byte| format!("{hex}{byte:02x}"));
+    let mut all = vec![
+        ("auth_key", app.settings.key.as_str()),
+        ("auth_timestamp", &unix_s),
+        ("auth_version", "1.0"),
+    ];
+    if !body.is_empty() {
+        all.push(("body_md5", &digest));
+    }
+    all.extend(parameters);
+    all.sort_unstable();
+    let query = |write: fn(&str) -> String| {
+        let pair = |(name, value): &(&str, &str)| format!("{name}={}", write(value));
+        all.iter().map(pair).collect::<Vec<_>>().join("&")
+    };
+    let (plain, sent) = (query(str::to_owned), query(encoded));
     let signature = app
         .signer()
-        .sign_hex(&[format!("{method}\n{path}\n{query}").as_bytes()]);
+        .sign_hex(&[format!("{method}\n{path}\n{plain}").as_bytes()]);
     let signature = std::str::from_utf8(&signature).unwrap();
     let connection = if is_last { "close" } else { "keep-alive" };
     format!(
-        "{method} {path}?{query}&auth_signature={signature} HTTP/1.1\r\nHost: sim\r\n\
+        "{method} {path}?{sent}&auth_signature={signature} HTTP/1.1\r\nHost: sim\r\n\
          Connection: {connection}\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
     )
     .into_bytes()
+}
+
+/// A value as it stands in a query.
+fn encoded(value: &str) -> String {
+    let mut out = String::new();
+    for byte in value.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            out = format!("{out}%{byte:02X}");
+        }
+    }
+    out
 }
