@@ -53,19 +53,18 @@ export class Server {
         ...environment,
       },
     });
+    this.child.ended.then(() => rmSync(this.folder, { recursive: true, force: true }));
   }
 
   /** Asks it to stop; it must do so in time, with exit code 0. */
   async stop() {
     const how = await this.child.stop('SIGTERM');
-    this.#forget();
     if (how !== 0) throw new Error(`the server ended with ${how}\n${this.child.log()}`);
   }
 
   /** Ends it as a crash would: no Close frame, no farewell. */
-  async kill() {
-    await this.child.kill();
-    this.#forget();
+  kill() {
+    return this.child.kill();
   }
 
   async #started() {
@@ -75,10 +74,6 @@ export class Server {
     const taken = driver.toLowerCase().startsWith('io') ? 'uring' : 'epoll';
     if (taken !== DRIVER) throw new Error(`asked for the ${DRIVER} driver, got ${driver}`);
     await until(START_MS, () => isUp(`http://127.0.0.1:${this.port}`), 'no answer from /up');
-  }
-
-  #forget() {
-    rmSync(this.folder, { recursive: true, force: true });
   }
 }
 
