@@ -23,8 +23,8 @@ rounds=$((($# + at_once - 1) / at_once))
 longest() {
   case $1 in
     query | frame) echo 400 ;;
-    http) echo 500 ;;
-    session | api) echo 700 ;;
+    http | session) echo 500 ;;
+    api) echo 700 ;;
     *) echo 1200 ;;
   esac
 }
@@ -51,7 +51,7 @@ done
 wait
 
 # The last of what libFuzzer says of something, such as `cov: 123`.
-latest() { grep -ao "$1 *[0-9]*" "target/fuzz/$2.log" | tail -1 | grep -o '[0-9]*$' || echo 0; }
+latest() { grep -ao "$1 *[0-9][0-9]*" "target/fuzz/$2.log" | tail -1 | grep -o '[0-9]*$' || echo 0; }
 
 failed=0
 row='%-14s %12s %10s %9s %9s %8s\n'

@@ -29,7 +29,8 @@ pub fn run(payload: &[u8]) {
     check_json(text);
     match parsed {
         Ok(ClientMessage::Whisper(whisper)) => check_whisper(&whisper),
-        Ok(ClientMessage::Subscribe(subscribe)) => {
+        // The session refuses a channel without a name before it looks at the member.
+        Ok(ClientMessage::Subscribe(subscribe)) if !subscribe.channel.is_empty() => {
             if let Ok(member) = Member::parse(subscribe.channel_data.as_deref()) {
                 check_member(&subscribe.channel, member);
             }

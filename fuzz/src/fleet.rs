@@ -51,9 +51,9 @@ pub(crate) const WIDE: Bounds = Bounds {
 /// Bounds that a few messages meet.
 pub(crate) const TIGHT: Bounds = Bounds {
     backlogs: BacklogLimits {
-        bytes: 600,
+        bytes: 300,
         wait: Duration::from_secs(10),
-        total: 1500,
+        total: 700,
     },
     caches: CacheLimits {
         channels: 2,

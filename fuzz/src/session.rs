@@ -73,7 +73,7 @@ fn apps() -> Vec<AppSettings> {
                 decay_s: 1,
                 terminate: true,
             }),
-            max_message_size: 300,
+            max_message_size: 100,
             ping_interval_s: 3,
             ..AppSettings::new("b", "key-b", "secret-b")
         },
