@@ -2,7 +2,7 @@
 //!
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use answers::{allowing, closing, hears, is_answered, json, text, unauthorised};
+use answers::{allowing, closing, hears, is_answered, json, text};
 use channels::{join, joined, member_added, signed, subscribe_to, unsubscribe};
 use harness::api::{call, call_request, publish_event, request};
 use harness::{Client, Opcode, Server, close_payload, on_every_server, subscribed};
@@ -361,30 +361,6 @@ fn r160_r163_questions_are_asked_with_get_or_head() {
         }
         client.raw(request("GET", "/up", "", ""));
         hears(&mut client, &answers::healthy(), "nothing was left over");
-    });
-}
-
-#[test]
-fn r174_r175_every_call_wants_the_apps_signature() {
-    on_every_server(|server| {
-        for (method, path) in [
-            ("GET", "/channels"),
-            ("GET", "/channels/c1"),
-            ("GET", "/channels/presence-x/users"),
-            ("GET", "/connections"),
-            ("POST", "/events"),
-            ("POST", "/batch_events"),
-            ("POST", "/users/1/terminate_connections"),
-        ] {
-            let unsigned = request(method, &format!("/apps/app-1{path}"), "", "");
-            is_answered(server, unsigned, &unauthorised());
-            let foreign = call_request("all", method, path, "");
-            let foreign = foreign.replacen("/apps/app-all/", "/apps/app-1/", 1);
-            is_answered(server, foreign, &unauthorised());
-            let unknown = call_request("nope", method, path, "");
-            let body = "No matching application for ID [app-nope].";
-            is_answered(server, unknown, &text("404 Not Found", body));
-        }
     });
 }
 

@@ -1,11 +1,8 @@
 //! Who may call the HTTP API: signatures as PHP's Pusher library makes them (R-174 to R-187).
-//!
-//! A call without a body that is signed well gets as far as its missing body: 400. So 400 here
-//! means that the signature was found right.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use answers::{bad_request, is_answered, taken, text, unauthorised};
-use harness::api::{publish_request, request, sign, signed_target_at, unix_s};
+use answers::{bad_request, is_answered, json, taken, text, unauthorised};
+use harness::api::{call_request, publish_request, request, sign, signed_target_at, unix_s};
 use harness::{Fleet, Server, on_every_fleet, on_every_server};
 
 mod answers;
@@ -16,26 +13,24 @@ const EVENT: &str = r#"{"name":"e","channels":["c1"],"data":"1"}"#;
 /// Of [`EVENT`].
 const MD5: &str = "body_md5=2c8f6cd9ce893aed6c282bfad9116850";
 
-/// A call of app-1 that sends one query and signs another, both completed with the key, the time
-/// and, if there is a body, its digest.
+/// A publish of [`EVENT`] by app-1 that sends one query and signs another, both completed with the
+/// key, the time and the digest.
 struct Call<'a> {
     path: &'a str,
     signed_path: &'a str,
     sent: &'a str,
     signed: &'a str,
-    body: &'a str,
 }
 
 impl Default for Call<'_> {
     fn default() -> Self {
         let (path, signed_path) = (PATH, PATH);
-        let (sent, signed, body) = ("", "", "");
+        let (sent, signed) = ("", "");
         Self {
             path,
             signed_path,
             sent,
             signed,
-            body,
         }
     }
 }
@@ -48,12 +43,11 @@ impl Call<'_> {
             "auth_key=key-1&auth_timestamp={}&auth_version=1.0",
             unix_s()
         );
-        let digest = if self.body.is_empty() { "" } else { MD5 };
-        let signed = joined(&[&time, digest, self.signed]);
+        let signed = joined(&[&time, MD5, self.signed]);
         let signature = sign("secret-1", &format!("POST\n{}\n{signed}", self.signed_path));
         let signature = format!("auth_signature={signature}");
         let sent = joined(&[&time, self.sent, &signature]);
-        request("POST", &format!("{}?{sent}", self.path), "", self.body)
+        request("POST", &format!("{}?{sent}", self.path), "", EVENT)
     }
 }
 
@@ -74,7 +68,7 @@ fn exact(query: &str, signed: &str, secret: &str) -> String {
 }
 
 #[test]
-fn r174_a_right_signature_is_200_and_a_wrong_or_missing_one_401() {
+fn r174_what_is_signed_is_the_whole_query_and_the_body() {
     on_every_server(|server| {
         is_answered(server, publish_request("1", EVENT), &taken());
         let time = format!(
@@ -106,20 +100,78 @@ fn r174_a_right_signature_is_200_and_a_wrong_or_missing_one_401() {
     });
 }
 
+/// Every call of the API: method, path, body, and what its app is answered.
+fn calls() -> [(&'static str, &'static str, &'static str, String); 7] {
+    let told = |body: &str| json("200 OK", body);
+    [
+        ("POST", "/events", EVENT, taken()),
+        ("POST", "/batch_events", BATCH, told(r#"{"batch":{}}"#)),
+        ("GET", "/channels", "", told(r#"{"channels":{}}"#)),
+        ("GET", "/channels/c1", "", told(r#"{"occupied":false}"#)),
+        ("GET", "/channels/c1/users", "", json("404 Not Found", "{}")),
+        ("GET", "/connections", "", told(r#"{"connections":0}"#)),
+        ("POST", "/users/1/terminate_connections", "", taken()),
+    ]
+}
+
+const BATCH: &str = r#"{"batch":[{"name":"e","channel":"c1","data":"1"}]}"#;
+
 #[test]
-fn r175_an_unknown_app_is_404_whatever_the_signature() {
+fn r174_each_call_is_answered_if_it_is_signed_and_401_if_not_or_wrongly() {
+    on_every_server(|server| {
+        for (method, path, body, expected) in calls() {
+            let signed = call_request("1", method, path, body);
+            is_answered(server, &signed, &expected);
+            let (before, behind) = signed.split_once("&auth_signature=").unwrap();
+            let (signature, rest) = behind.split_once(' ').unwrap();
+            let with = |parameter: &str| format!("{before}{parameter} {rest}");
+            let digit = if signature.starts_with('0') { "1" } else { "0" };
+            let other_secret = call_request("all", method, path, body)
+                .replace("app-all", "app-1")
+                .replace("key-all", "key-1");
+            for refused in [
+                request(method, &format!("/apps/app-1{path}"), "", body),
+                with(""),
+                with("&auth_signature="),
+                with("&auth_signature=invalid"),
+                with(&format!("&auth_signature={digit}{}", &signature[1..])),
+                with(&format!("&auth_signature={signature}0")),
+                with(&format!("&auth_signature={signature}&further=1")),
+                other_secret,
+            ] {
+                is_answered(server, refused, &unauthorised());
+            }
+        }
+    });
+}
+
+#[test]
+fn r174_a_signature_is_good_for_its_method_path_and_body_only() {
+    on_every_server(|server| {
+        let batch = call_request("1", "POST", "/batch_events", EVENT);
+        let event = batch.replacen("/batch_events?", "/events?", 1);
+        let head = call_request("1", "HEAD", "/channels", "");
+        let get = head.replacen("HEAD", "GET", 1);
+        let channel = call_request("1", "GET", "/channels/c2", "");
+        let other = channel.replacen("/c2?", "/c1?", 1);
+        let altered = publish_request("1", EVENT).replace(r#"["c1"]"#, r#"["c2"]"#);
+        for refused in [event, get, other, altered] {
+            is_answered(server, refused, &unauthorised());
+        }
+    });
+}
+
+#[test]
+fn r175_an_unknown_app_is_404_whatever_the_call_and_its_signature() {
     on_every_server(|server| {
         let unknown = text("404 Not Found", "No matching application for ID [nope].");
-        is_answered(
-            server,
-            request("POST", "/apps/nope/events", "", EVENT),
-            &unknown,
-        );
-        is_answered(
-            server,
-            publish_request("1", EVENT).replace("app-1", "nope"),
-            &unknown,
-        );
+        for (method, path, body, _) in calls() {
+            let unsigned = request(method, &format!("/apps/nope{path}"), "", body);
+            let foreign = call_request("1", method, path, body).replace("app-1", "nope");
+            for call in [unsigned, foreign] {
+                is_answered(server, call, &unknown);
+            }
+        }
     });
 }
 
@@ -178,42 +230,45 @@ fn r177_body_md5_is_that_of_the_body_and_not_the_one_sent() {
     });
 }
 
+/// Every call that may be without a body is answered so if it sends one parameter and signs another.
+fn without_body(server: &Server, sent: &str, signed: &str, is_right: bool) {
+    for (method, path, _, expected) in calls().into_iter().filter(|call| call.2.is_empty()) {
+        let query = |parameter: &str| joined(&["auth_key=key-1&auth_version=1.0", parameter]);
+        let path = format!("/apps/app-1{path}");
+        let signature = sign("secret-1", &format!("{method}\n{path}\n{}", query(signed)));
+        let target = format!("{path}?{}&auth_signature={signature}", query(sent));
+        let refused = unauthorised();
+        let expected = if is_right { &expected } else { &refused };
+        is_answered(server, request(method, &target, "", ""), expected);
+    }
+}
+
 #[test]
 fn r178_body_md5_is_left_out_if_there_is_no_body() {
     on_every_server(|server| {
-        let sent = MD5;
-        let call = |signed| Call {
-            sent,
-            signed,
-            ..Call::default()
-        };
-        is_answered(server, call("").bytes(), &bad_request());
-        is_answered(server, call(MD5).bytes(), &unauthorised());
+        without_body(server, "", "", true);
+        without_body(server, MD5, "", true);
+        without_body(server, MD5, MD5, false);
+        without_body(server, "", MD5, false);
     });
 }
 
 #[test]
 fn r178_the_digest_of_no_body_may_be_signed_or_left_out() {
+    const NOTHING: &str = "body_md5=d41d8cd98f00b204e9800998ecf8427e";
     on_every_server(|server| {
-        let sent = "body_md5=d41d8cd98f00b204e9800998ecf8427e";
-        let call = |sent, signed| Call {
-            sent,
-            signed,
-            ..Call::default()
-        };
-        is_answered(server, call(sent, sent).bytes(), &bad_request());
-        is_answered(server, call(sent, "").bytes(), &bad_request());
-        is_answered(server, call("", sent).bytes(), &unauthorised());
+        without_body(server, NOTHING, NOTHING, true);
+        without_body(server, NOTHING, "", true);
+        without_body(server, "", NOTHING, false);
+        without_body(server, MD5, NOTHING, false);
     });
 }
 
 /// Asserts how app-1's parameters are signed: those sent as those signed, and not as they are.
 fn signs(server: &Server, sent: &str, signed: &str) {
-    let body = EVENT;
     let call = |signed| Call {
         sent,
         signed,
-        body,
         ..Call::default()
     };
     is_answered(server, call(signed).bytes(), &taken());
@@ -228,7 +283,6 @@ fn r179_lists_are_signed_joined_by_commas() {
         let nested = "x[a][b]=1";
         let call = Call {
             sent: nested,
-            body: EVENT,
             ..Call::default()
         };
         is_answered(server, call.bytes(), &bad_request());
@@ -277,7 +331,6 @@ fn r184_the_path_is_signed_as_it_is_sent() {
         let call = |signed_path| Call {
             path,
             signed_path,
-            body: EVENT,
             ..Call::default()
         };
         is_answered(server, call(path).bytes(), &taken());
@@ -287,11 +340,10 @@ fn r184_the_path_is_signed_as_it_is_sent() {
 
 /// A publish under the prefix `/ws` that signs this path.
 fn prefixed(signed_path: &str) -> String {
-    let (path, body) = ("/ws/apps/app-1/events", EVENT);
+    let path = "/ws/apps/app-1/events";
     let call = Call {
         path,
         signed_path,
-        body,
         ..Call::default()
     };
     call.bytes()
@@ -332,11 +384,7 @@ fn r186_the_path_is_signed_without_the_prefix_of_the_command_line() {
 #[test]
 fn r187_a_list_is_no_signature() {
     on_every_server(|server| {
-        let listed = Call {
-            body: EVENT,
-            ..Call::default()
-        };
-        let listed = listed.bytes();
+        let listed = Call::default().bytes();
         is_answered(server, &listed, &taken());
         let listed = listed.replace("auth_signature=", "auth_signature[]=");
         is_answered(server, listed, &unauthorised());

@@ -22,11 +22,12 @@ pub fn file() -> &'static Path {
     })
 }
 
-/// Writes a configuration file of its own name and returns where it is.
+/// Writes a configuration file of its own name and returns where it is. Its text says whether it is
+/// TOML or JSON.
 pub fn write(text: &str) -> PathBuf {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
-    let name = format!("apps-{}-{number}.toml", std::process::id());
+    let name = format!("apps-{}-{number}", std::process::id());
     let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     fs::write(&file, text).unwrap();
     file
