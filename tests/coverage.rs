@@ -57,9 +57,7 @@ fn a_test_carries_only_numbers_of_items_that_are_due() {
 
 #[test]
 fn what_differs_names_just_the_items_that_are_fixed() {
-    let page = page();
-    let (_, rest) = page.split_once("\n## What differs\n").unwrap();
-    let (differs, _) = rest.split_once("\n## ").unwrap();
+    let differs = what_differs();
     let named = differs.split("R-").skip(1);
     let named: BTreeSet<u16> = named
         .filter_map(|rest| rest.get(..3)?.parse().ok())
@@ -68,11 +66,37 @@ fn what_differs_names_just_the_items_that_are_fixed() {
 }
 
 #[test]
+fn each_row_of_what_differs_names_what_shows_it() {
+    let (tests, differs) = (tests(), what_differs());
+    let rows = differs.lines().filter(|line| line.starts_with("| "));
+    let mut complaints = Vec::new();
+    for row in rows.filter(|row| !row.contains("---") && !row.ends_with("| shown by |")) {
+        let (_, shown) = row.trim_end_matches(" |").rsplit_once(" | ").unwrap();
+        for evidence in shown.split(", ") {
+            let test = evidence.trim_matches('`');
+            // Items have been looked at above.
+            if !test.starts_with("R-") && !tests.contains(test) {
+                complaints.push(format!("{test} is no test: {row}"));
+            }
+        }
+    }
+    assert!(complaints.is_empty(), "{}", complaints.join("\n"));
+}
+
+#[test]
 fn numbers_are_read_from_the_front_of_a_test_name() {
     assert_eq!(numbers("r058_r059_unknown_events"), [58, 59]);
     assert_eq!(numbers("r083_as_r084_does"), [83]);
     assert_eq!(numbers("reads_r083"), [0_u16; 0]);
     assert_eq!(numbers("r83_short"), [0_u16; 0]);
+}
+
+/// The tables of what is otherwise than in Reverb.
+fn what_differs() -> String {
+    let page = page();
+    let (_, rest) = page.split_once("\n## What differs\n").unwrap();
+    let (differs, _) = rest.split_once("\n## ").unwrap();
+    differs.to_owned()
 }
 
 /// One row of the list.

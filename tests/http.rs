@@ -155,7 +155,10 @@ fn r166_a_body_of_10_kb_passes_a_limit_of_20000() {
 #[test]
 fn r167_r168_what_is_not_http_is_400_and_the_end() {
     on_every_server(|server| {
-        let heads: [&[u8]; 17] = [
+        let many = "X: y\r\n".repeat(128);
+        let many = format!("GET /up HTTP/1.1\r\nHost: x\r\n{many}\r\n");
+        let heads: [&[u8]; 19] = [
+            many.as_bytes(),
             b"GARBAGE\r\n\r\n",
             b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
             b"GET /up HTTP/1.1\r\nHost: x\r\nnocolon\r\n\r\n",
@@ -165,6 +168,7 @@ fn r167_r168_what_is_not_http_is_400_and_the_end() {
             b"GET /up HTTP/1.1\nHost: x\r\n\r\n",
             b"GET /up HTTP/1.1\r\n\r\n",
             b"GET /up HTTP/1.1\r\nHost: x\r\nHost: x\r\n\r\n",
+            b"GET /up HTTP/1.0\r\nHost: x\r\nHost: x\r\n\r\n",
             b"GET /up HTTP/2.0\r\nHost: x\r\n\r\n",
             b"GET /up HTTP/0.9\r\nHost: x\r\n\r\n",
             b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
@@ -178,6 +182,8 @@ fn r167_r168_what_is_not_http_is_400_and_the_end() {
         for head in heads {
             is_answered(server, head, &closing(&bad_request()));
         }
+        let many = many.replacen("X: y\r\n", "", 1);
+        is_answered(server, many, &healthy());
     });
 }
 
