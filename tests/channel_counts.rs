@@ -93,20 +93,15 @@ fn r078_four_channels_of_three_kinds_count_their_own_sockets() {
         enter("1", &mut one, "private-2");
         one.subscribe("test-3");
         join("1", &mut one, "presence-4", ONE, ONE_ALONE);
-        let counted = |ours: u8| {
-            let told = format!(
-                concat!(
-                    r#"{{"channels":{{"presence-4":{{"user_count":1}},"#,
-                    r#""private-2":{{"subscription_count":1}},"#,
-                    r#""test-1":{{"subscription_count":{}}},"test-3":{{"subscription_count":{}}}}}}}"#
-                ),
-                ours, ours
-            );
-            tells(
-                server,
-                "/channels?info=user_count,subscription_count",
-                &told,
-            );
+        let counted = |both: u8| {
+            let told = [
+                r#"{"channels":{"presence-4":{"user_count":1}"#.to_owned(),
+                r#""private-2":{"subscription_count":1}"#.to_owned(),
+                format!(r#""test-1":{{"subscription_count":{both}}}"#),
+                format!(r#""test-3":{{"subscription_count":{both}}}}}}}"#),
+            ];
+            let path = "/channels?info=user_count,subscription_count";
+            tells(server, path, &told.join(","));
         };
         counted(1);
         two.subscribe("test-1");

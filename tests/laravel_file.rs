@@ -15,7 +15,7 @@ fn printed(fields: &str) -> String {
         format!(
             concat!(
                 r#"{{"key":"key-{name}","secret":"secret-{name}","app_id":"app-{name}","#,
-                r#""options":{{"host":"ws.example.com","port":443,"scheme":"https","useTLS":true}}"#,
+                r#""options":{{"host":"ws.example.com","port":443,"scheme":"https"}}"#,
                 r#"{fields}}}"#
             ),
             name = name,
@@ -73,7 +73,8 @@ fn r144_a_file_of_before_the_setting_lets_strangers_whisper_and_the_environment_
 fn r251_each_field_of_an_app_is_kept_to() {
     const FIELDS: &str = concat!(
         r#","allowed_origins":["laravel.com"],"activity_timeout":45,"max_connections":"2","#,
-        r#""max_message_size":"100","rate_limiting":{"enabled":true,"max_attempts":3}"#
+        r#""max_message_size":"100","#,
+        r#""rate_limiting":{"enabled":true,"max_attempts":3,"decay_seconds":60}"#
     );
     on_every_fleet(|fleet| {
         let server = Server::start_with_file(fleet, &printed(FIELDS), &[]);
