@@ -1,6 +1,8 @@
 //! Leaving: signals, the pace of a drain, and what is still served meanwhile.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+use std::io::ErrorKind;
+use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use harness::on_every_fleet;
@@ -35,6 +37,21 @@ fn r245_without_sockets_it_ends_at_once() {
         server.signal(Signal::TERM);
         idle.ends();
         assert_eq!(server.exit_status().code(), Some(0));
+    });
+}
+
+/// A connection that the port of a dead server still took would be reset, which to a browser is a
+/// failed attempt: it would sit out 15 s.
+#[test]
+fn r245_once_it_has_ended_its_port_takes_nobody() {
+    on_every_fleet(|fleet| {
+        for round in 0..10 {
+            let mut server = Server::start(fleet, &[]);
+            server.signal(Signal::TERM);
+            assert_eq!(server.exit_status().code(), Some(0));
+            let refused = TcpStream::connect(("127.0.0.1", server.port)).unwrap_err();
+            assert_eq!(refused.kind(), ErrorKind::ConnectionRefused, "{round}");
+        }
     });
 }
 

@@ -9,7 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
-use rustix::net::{SocketFlags, accept_with};
+use rustix::net::{Shutdown, SocketFlags, accept_with, shutdown};
 use socket2::{Domain, Protocol as SocketProtocol, Socket as RawSocket, Type};
 use tracing::warn;
 
@@ -179,6 +179,15 @@ impl Listener {
         Burst {
             count: ACCEPT_BURST,
             is_stuck: false,
+        }
+    }
+
+    /// Stops listening at once. Dropping it would not: an io_uring holds what it polls until the
+    /// kernel takes it down, some milliseconds after the process has ended, and whoever connects
+    /// in between is reset.
+    pub(super) fn close(&self) {
+        if let Err(error) = shutdown(&self.0, Shutdown::Both) {
+            warn!(%error, "the port is let go of only as the process ends");
         }
     }
 

@@ -168,6 +168,7 @@ async fn serve<S: Protocol>(plan: Plan, flusher: Box<dyn Flusher>) -> io::Result
         // Whoever connected meanwhile gets an answer too, while there is time.
         let is_over = edge.shard.borrow().is_drain_over(Instant::now());
         if is_over || listener.accept_all(&edge).count == 0 {
+            listener.close();
             return Ok(());
         }
     }
