@@ -3,19 +3,32 @@ import net from 'node:net';
 
 export class Cable {
   #pairs = new Set();
+  #isCut = false;
+  #waiting = [];
 
   /** Lays one to this port; it leads from its own `port`. */
   static async lay(port, host = '127.0.0.1') {
     const cable = new Cable();
-    cable.server = net.createServer((near) => cable.#join(near, net.connect(port, host)));
+    cable.server = net.createServer((near) => {
+      const join = () => cable.#join(near, net.connect(port, host));
+      if (cable.#isCut) cable.#waiting.push(join);
+      else join();
+    });
     await new Promise((resolve) => cable.server.listen(0, host, resolve));
     cable.port = cable.server.address().port;
     return cable;
   }
 
-  /** Ends every connection without a farewell; new ones may be made. */
+  /** Ends every connection without a farewell; new ones wait for `splice`. */
   cut() {
+    this.#isCut = true;
     for (const pair of this.#pairs) for (const end of pair) end.resetAndDestroy();
+  }
+
+  /** Leads through again. */
+  splice() {
+    this.#isCut = false;
+    for (const join of this.#waiting.splice(0)) join();
   }
 
   /** Lets nothing more through, and says so to nobody; new connections may be made. */
@@ -27,6 +40,7 @@ export class Cable {
   }
 
   close() {
+    this.splice();
     this.cut();
     return new Promise((resolve) => this.server.close(resolve));
   }

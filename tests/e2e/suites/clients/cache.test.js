@@ -103,10 +103,10 @@ test('who was cut off is told what was said last meanwhile', LIMIT, async () => 
     pusher.connection.bind('state_change', ({ current }) => note('state')(current));
   });
   cable.cut();
-  // pusher-js waits a second before it comes back.
   await page.until(1);
   await world.publisher.trigger('cache-away', 'ev', { n: 1 });
   await world.publisher.trigger('cache-away', 'ev', { n: 2 });
+  cable.splice();
   await page.until(4);
   await world.fence();
   assert.deepEqual(await page.take(), [

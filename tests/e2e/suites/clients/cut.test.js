@@ -60,6 +60,7 @@ test('a cut connection is made anew, and its member left and came back', LIMIT, 
   await hearsAll(page, []);
   const id = await page.socketId();
   cable.cut();
+  cable.splice();
   await isBack(page, id);
   await hearsAll(page, [
     ['state', 'connecting'],
