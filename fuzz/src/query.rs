@@ -10,6 +10,7 @@ use slapback::proto::auth::{self, ApiRefusal};
 const PATH: &str = "/apps/1/events";
 const UNIX_S: u64 = 1_800_000_000;
 const TOLERANCE_S: u64 = 600;
+const MD5_OF_NOTHING: &str = "d41d8cd98f00b204e9800998ecf8427e";
 
 /// Checks the query as it is, encoded, and signed.
 pub fn run(input: &[u8]) {
@@ -22,9 +23,6 @@ pub fn run(input: &[u8]) {
     let Some(mut parameters) = plain(query) else {
         return;
     };
-    let timestamp = UNIX_S.to_string();
-    parameters.insert("auth_key".to_owned(), "key".to_owned());
-    parameters.insert("auth_timestamp".to_owned(), timestamp.clone());
     for unsigned in [
         "auth_signature",
         "body_md5",
@@ -34,6 +32,28 @@ pub fn run(input: &[u8]) {
     ] {
         parameters.remove(unsigned);
     }
+    parameters.insert("auth_key".to_owned(), "key".to_owned());
+    parameters.insert("auth_timestamp".to_owned(), UNIX_S.to_string());
+    let plainly = signed(&app, query, &parameters);
+    assert_eq!(check(&app, &plainly), Ok(()));
+    // Some sign the digest of no body too.
+    parameters.insert("body_md5".to_owned(), MD5_OF_NOTHING.to_owned());
+    let with_digest = signed(
+        &app,
+        &format!("{query}&body_md5={MD5_OF_NOTHING}"),
+        &parameters,
+    );
+    assert_eq!(check(&app, &with_digest), Ok(()));
+    // Longer than what it was, so another.
+    let forged = "x".repeat(1 + parameters.get("forged").map_or(0, String::len));
+    for call in [plainly, with_digest] {
+        let call = format!("{call}&forged={forged}");
+        assert_eq!(check(&app, &call), Err(ApiRefusal::SignatureWrong));
+    }
+}
+
+/// The query with what makes it a call that is signed for these parameters.
+fn signed(app: &App, query: &str, parameters: &BTreeMap<String, String>) -> String {
     let pairs: Vec<String> = parameters
         .iter()
         .map(|(name, value)| format!("{name}={value}"))
@@ -41,10 +61,7 @@ pub fn run(input: &[u8]) {
     let signed = format!("GET\n{PATH}\n{}", pairs.join("&"));
     let signature = app.signer().sign_hex(&[signed.as_bytes()]);
     let signature = str::from_utf8(&signature).expect("digits");
-    let behind = format!("auth_key=key&auth_timestamp={timestamp}&auth_signature={signature}");
-    assert_eq!(check(&app, &format!("{query}&{behind}")), Ok(()));
-    let forged = format!("{query}&{behind}&auth_forged=1");
-    assert_eq!(check(&app, &forged), Err(ApiRefusal::SignatureWrong));
+    format!("{query}&auth_key=key&auth_timestamp={UNIX_S}&auth_signature={signature}")
 }
 
 fn check(app: &App, query: &str) -> Result<(), ApiRefusal> {
