@@ -1,7 +1,7 @@
 //! The `slapback` command: reads the configuration, raises limits, builds the fleet, waits for
 //! signals, reloads, drains.
 
-use std::io::Write;
+use std::io::{self, Read as _, Write};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -57,7 +57,7 @@ fn main() -> ExitCode {
 
 fn fail(code: i32, problem: &str) -> ExitCode {
     // Nobody may be reading; the exit code tells all the same.
-    let _ = writeln!(std::io::stderr(), "slapback: {problem}");
+    let _ = writeln!(io::stderr(), "slapback: {problem}");
     exit_code(code)
 }
 
@@ -66,17 +66,35 @@ fn exit_code(code: i32) -> ExitCode {
 }
 
 fn read_environment() -> Result<Environment, String> {
-    let dotenv = match std::fs::read(".env") {
+    let dotenv = match read_bounded(Path::new(".env")) {
         Ok(bytes) => Some(bytes),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         Err(error) => return Err(format!(".env cannot be read: {error}")),
     };
     Environment::new(std::env::vars_os(), dotenv.as_deref()).map_err(|error| error.to_string())
 }
 
-fn read_file(path: &Path) -> std::io::Result<String> {
-    std::fs::read_to_string(path)
+fn read_file(path: &Path) -> io::Result<String> {
+    String::from_utf8(read_bounded(path)?)
+        .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8"))
 }
+
+/// Reads a file of settings. A wrong path, to a device or a dump, must not take all memory.
+fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let file = std::fs::File::open(path)?;
+    file.take(SETTINGS_BYTES_MAX + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > SETTINGS_BYTES_MAX {
+        return Err(io::Error::new(
+            io::ErrorKind::FileTooLarge,
+            "it is larger than 16 MiB",
+        ));
+    }
+    Ok(bytes)
+}
+
+/// A file of settings has at most so many bytes.
+const SETTINGS_BYTES_MAX: u64 = 16 << 20;
 
 fn health(flags: &Flags, environment: &Environment) -> ExitCode {
     match config::load_address(flags, environment, read_file) {
@@ -294,7 +312,7 @@ fn console_line(line: &str) -> String {
 
 /// Writes to stdout. That nobody reads it must neither stop a server nor change an exit code.
 fn print(text: &str) {
-    let mut out = std::io::stdout().lock();
+    let mut out = io::stdout().lock();
     let _ = out.write_all(text.as_bytes());
     let _ = out.flush();
 }

@@ -68,6 +68,13 @@ fn check(arguments: &[&str], environment: &[(&str, &str)]) -> Said {
 }
 
 #[test]
+fn a_file_without_end_is_named_and_not_read_to_its_end() {
+    let said = check(&["--config=/dev/zero"], &[]);
+    assert_eq!(said.code, Some(2));
+    assert_eq!(said.err, "slapback: /dev/zero: it is larger than 16 MiB\n");
+}
+
+#[test]
 fn r248_the_table_tells_each_value_and_where_it_comes_from() {
     let directory = directory("check-table");
     let file = "[server]\nport = \"0\"\n\n[[apps]]\napp_id = \"shop\"\nkey = \"shop-key\"\n\
