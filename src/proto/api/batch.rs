@@ -5,7 +5,7 @@
 
 use crate::app::AppIndex;
 use crate::broadcast::{Broadcast, Delivery, SocketId};
-use crate::proto::api::event::{FRAMES_BYTES_MAX, text, visit_body};
+use crate::proto::api::event::{FRAMES_BYTES_MAX, Fields, text, visit_body};
 use crate::proto::api::validation::{self, Errors};
 use crate::proto::api::{Accepted, Info, Question, Refusal};
 use crate::proto::channel::ChannelKind;
@@ -59,19 +59,9 @@ struct Items {
     errors: [Errors; 5],
 }
 
-/// The members of one event that mean something.
-#[derive(Default)]
-struct Item<'a> {
-    name: Option<Value<'a>>,
-    data: Option<Value<'a>>,
-    channel: Option<Value<'a>>,
-    socket_id: Option<Value<'a>>,
-    info: Option<Value<'a>>,
-}
-
 impl Items {
     fn take(&mut self, child: Child<'_>, workspace: &mut Workspace) {
-        let mut item = Item::default();
+        let mut item = Fields::default();
         if let Value::Object { raw } = child.value {
             let _ = json::visit(raw, workspace, |child| item.note(child.key, child.value));
         }
@@ -98,7 +88,7 @@ impl Items {
     }
 
     /// Laravel's rules for one event; what is wrong is noted under its place in the batch.
-    fn check(&mut self, item: &Item<'_>, place: &str) {
+    fn check(&mut self, item: &Fields<'_>, place: &str) {
         let [names, datas, channels, socket_ids, infos] = &mut self.errors;
         names.require_text(format_args!("batch.{place}.name"), item.name);
         datas.require_text(format_args!("batch.{place}.data"), item.data);
@@ -138,20 +128,6 @@ impl Items {
             question,
             taken: r#"{"batch":{}}"#,
         })
-    }
-}
-
-impl<'a> Item<'a> {
-    fn note(&mut self, key: Option<&str>, value: Value<'a>) {
-        let place = match key {
-            Some("name") => &mut self.name,
-            Some("data") => &mut self.data,
-            Some("channel") => &mut self.channel,
-            Some("socket_id") => &mut self.socket_id,
-            Some("info") => &mut self.info,
-            _ => return,
-        };
-        *place = Some(value);
     }
 }
 

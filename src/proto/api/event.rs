@@ -25,7 +25,7 @@ pub(super) fn publish(
     scratch: &mut Scratch,
 ) -> Result<Accepted, Refusal> {
     let Scratch { outer, inner, .. } = scratch;
-    let mut event = Body::default();
+    let mut event = Fields::default();
     visit_body(body, outer, |key, value| event.note(key, value))?;
     event.accepted(app, inner)
 }
@@ -46,19 +46,21 @@ pub(super) fn visit_body<'a>(
     }
 }
 
-/// The members that mean something.
+/// The members of an event that mean something.
 #[derive(Default)]
-struct Body<'a> {
-    name: Option<Value<'a>>,
-    data: Option<Value<'a>>,
+pub(super) struct Fields<'a> {
+    pub(super) name: Option<Value<'a>>,
+    pub(super) data: Option<Value<'a>>,
+    /// An event of a batch has none.
     channels: Option<Value<'a>>,
-    channel: Option<Value<'a>>,
-    socket_id: Option<Value<'a>>,
-    info: Option<Value<'a>>,
+    pub(super) channel: Option<Value<'a>>,
+    pub(super) socket_id: Option<Value<'a>>,
+    pub(super) info: Option<Value<'a>>,
 }
 
-impl<'a> Body<'a> {
-    fn note(&mut self, key: Option<&str>, value: Value<'a>) {
+impl<'a> Fields<'a> {
+    /// Keeps a member, if it means something.
+    pub(super) fn note(&mut self, key: Option<&str>, value: Value<'a>) {
         let place = match key {
             Some("name") => &mut self.name,
             Some("data") => &mut self.data,
