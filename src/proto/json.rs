@@ -2,7 +2,8 @@
 //!
 //! [`visit`] checks a document and hands out the children of its outermost list or object, each
 //! both decoded and as the slice of the source it came from, so that what is passed on is never
-//! encoded again. Called by `event`, `presence` and `api`; it neither recurses nor builds a tree.
+//! encoded again. What is written anew gets PHP's escapes. Called by `event`, `presence` and `api`; it
+//! neither recurses nor builds a tree.
 //! The one known difference: a number beyond a double (`1e999`), PHP's INF, is refused here.
 
 use std::borrow::Cow;
@@ -263,6 +264,11 @@ fn number_text(raw: &str) -> Cow<'_, str> {
 pub fn is_blank(text: &str) -> bool {
     text.bytes()
         .all(|byte| matches!(byte, b' ' | b'\n' | b'\r' | b'\t' | 0x0b | 0))
+}
+
+/// Appends a whole number.
+pub fn number(out: &mut Vec<u8>, number: impl itoa::Integer) {
+    out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
 }
 
 /// Appends `text` with the escapes of PHP's `json_encode`, without quotes: `/` as `\/`, all that

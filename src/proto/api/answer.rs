@@ -46,7 +46,7 @@ pub fn answer(question: &Question, mut facts: Facts) -> Answer {
     match question {
         Question::Connections => {
             out.extend_from_slice(br#"{"connections":"#);
-            write_number(&mut out, facts.connections);
+            json::number(&mut out, facts.connections);
             out.push(b'}');
         }
         Question::Channels { info, .. } => {
@@ -123,11 +123,11 @@ fn write_info(out: &mut Vec<u8>, channel: &str, known: Option<&Occupied>, info: 
     if let Some(known) = known {
         if info.has(Word::UserCount) && kind.is_presence() {
             member(out, br#""user_count":"#);
-            write_number(out, known.users);
+            json::number(out, known.users);
         }
         if info.has(Word::SubscriptionCount) && !kind.is_presence() {
             member(out, br#""subscription_count":"#);
-            write_number(out, known.subscriptions);
+            json::number(out, known.subscriptions);
         }
         if let Some(event) = known.cached.as_deref().filter(|_| info.has(Word::Cache)) {
             member(out, br#""cache":"#);
@@ -161,10 +161,6 @@ fn write_users(out: &mut Vec<u8>, facts: &Facts) {
         out.push(b'}');
     }
     out.extend_from_slice(b"]}");
-}
-
-fn write_number(out: &mut Vec<u8>, number: usize) {
-    out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
 }
 
 #[cfg(test)]

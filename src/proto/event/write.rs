@@ -9,18 +9,18 @@ use crate::proto::json::{self, Workspace};
 /// Tells a client its name (R-001). The timeout is in seconds.
 pub fn connection_established(out: &mut Vec<u8>, id: SocketId, activity_timeout_s: u32) {
     out.extend_from_slice(br#"{"event":"pusher:connection_established","data":"{\"socket_id\":\""#);
-    number(out, id.a);
+    json::number(out, id.a);
     out.push(b'.');
-    number(out, id.b);
+    json::number(out, id.b);
     out.extend_from_slice(br#"\",\"activity_timeout\":"#);
-    number(out, activity_timeout_s);
+    json::number(out, activity_timeout_s);
     out.extend_from_slice(br#"}"}"#);
 }
 
 /// Refuses something. `message` is one of Reverb's fixed texts, in which nothing needs an escape.
 pub fn error(out: &mut Vec<u8>, code: u16, message: &str) {
     out.extend_from_slice(br#"{"event":"pusher:error","data":"{\"code\":"#);
-    number(out, code);
+    json::number(out, code);
     out.extend_from_slice(br#",\"message\":\""#);
     out.extend_from_slice(message.as_bytes());
     out.extend_from_slice(br#"\"}"}"#);
@@ -48,8 +48,7 @@ pub fn presence_succeeded(out: &mut Vec<u8>, channel: &str, data: &str) {
 
 /// Says that a cache channel has no event to show (R-114).
 pub fn cache_miss(out: &mut Vec<u8>, channel: &str) {
-    out.extend_from_slice(br#"{"event":"pusher:cache_miss","channel":""#);
-    json::escape(out, channel);
+    put(out, br#"{"event":"pusher:cache_miss","channel":""#, channel);
     out.extend_from_slice(br#""}"#);
 }
 
@@ -60,31 +59,28 @@ pub fn member_added(out: &mut Vec<u8>, channel: &str, data: &str) {
 
 /// Announces that a member left (R-099). `user_id` is a JSON value.
 pub fn member_removed(out: &mut Vec<u8>, channel: &str, user_id: &str) {
-    out.extend_from_slice(br#"{"event":"pusher_internal:member_removed","data":"{\"user_id\":"#);
-    json::escape(out, user_id);
+    put(
+        out,
+        br#"{"event":"pusher_internal:member_removed","data":"{\"user_id\":"#,
+        user_id,
+    );
     out.extend_from_slice(br#"}""#);
     internal_channel(out, channel);
 }
 
 /// An event of the HTTP API (R-188), keys event, data, channel; all three are decoded strings.
 pub fn api_event(out: &mut Vec<u8>, name: &str, data: &str, channel: &str) {
-    out.extend_from_slice(br#"{"event":""#);
-    json::escape(out, name);
-    out.extend_from_slice(br#"","data":""#);
-    json::escape(out, data);
-    out.extend_from_slice(br#"","channel":""#);
-    json::escape(out, channel);
+    put(out, br#"{"event":""#, name);
+    put(out, br#"","data":""#, data);
+    put(out, br#"","channel":""#, channel);
     out.extend_from_slice(br#""}"#);
 }
 
 /// An event of a batch (R-202): the same with keys event, channel, data.
 pub fn batch_event(out: &mut Vec<u8>, name: &str, channel: &str, data: &str) {
-    out.extend_from_slice(br#"{"event":""#);
-    json::escape(out, name);
-    out.extend_from_slice(br#"","channel":""#);
-    json::escape(out, channel);
-    out.extend_from_slice(br#"","data":""#);
-    json::escape(out, data);
+    put(out, br#"{"event":""#, name);
+    put(out, br#"","channel":""#, channel);
+    put(out, br#"","data":""#, data);
     out.extend_from_slice(br#""}"#);
 }
 
@@ -93,8 +89,7 @@ pub fn batch_event(out: &mut Vec<u8>, name: &str, channel: &str, data: &str) {
 pub fn whisper(out: &mut Vec<u8>, whisper: &Whisper<'_>, channel: &str, user_id: Option<&str>) {
     out.extend_from_slice(br#"{"event":"#);
     out.extend_from_slice(whisper.event.as_bytes());
-    out.extend_from_slice(br#","channel":""#);
-    json::escape(out, channel);
+    put(out, br#","channel":""#, channel);
     out.extend_from_slice(br#"","data":"#);
     out.extend_from_slice(whisper.data.as_bytes());
     user_id_and_end(out, user_id);
@@ -145,8 +140,7 @@ pub fn whisper_whole(
 fn internal(out: &mut Vec<u8>, name: &str, data: &str, channel: &str) {
     out.extend_from_slice(br#"{"event":"pusher_internal:"#);
     out.extend_from_slice(name.as_bytes());
-    out.extend_from_slice(br#"","data":""#);
-    json::escape(out, data);
+    put(out, br#"","data":""#, data);
     out.push(b'"');
     internal_channel(out, channel);
 }
@@ -154,8 +148,7 @@ fn internal(out: &mut Vec<u8>, name: &str, data: &str, channel: &str) {
 /// Reverb leaves the key out where PHP takes the name for false.
 fn internal_channel(out: &mut Vec<u8>, channel: &str) {
     if !channel.is_empty() && channel != "0" {
-        out.extend_from_slice(br#","channel":""#);
-        json::escape(out, channel);
+        put(out, br#","channel":""#, channel);
         out.push(b'"');
     }
     out.push(b'}');
@@ -169,8 +162,10 @@ fn user_id_and_end(out: &mut Vec<u8>, user_id: Option<&str>) {
     out.push(b'}');
 }
 
-fn number(out: &mut Vec<u8>, number: impl itoa::Integer) {
-    out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
+/// Text of ours, and behind it one that needs escapes.
+fn put(out: &mut Vec<u8>, ours: &[u8], text: &str) {
+    out.extend_from_slice(ours);
+    json::escape(out, text);
 }
 
 #[cfg(test)]
