@@ -2,9 +2,9 @@
 //!
 //! [`visit`] checks a document and hands out the children of its outermost list or object, each
 //! both decoded and as the slice of the source it came from, so that what is passed on is never
-//! encoded again. What is written anew gets PHP's escapes. Called by `event`, `presence` and `api`; it
-//! neither recurses nor builds a tree.
-//! The one known difference: a number beyond a double (`1e999`), PHP's INF, is refused here.
+//! encoded again. What is written anew gets PHP's escapes. Called by `event`, `presence` and `api`;
+//! it neither recurses nor builds a tree. The one known difference: a number beyond a double
+//! (`1e999`), PHP's INF, is refused here.
 
 use std::borrow::Cow;
 

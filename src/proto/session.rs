@@ -12,7 +12,7 @@ use crate::broadcast::{Broadcast, SocketId};
 use crate::metrics::Counter;
 use crate::proto::Now;
 use crate::proto::api::{ApiSettings, Facts, Question};
-use crate::proto::event::Scratch;
+use crate::proto::event::{self, Scratch};
 use crate::proto::frame::{self, Decoder, Incoming};
 use crate::proto::presence::Member;
 
@@ -292,7 +292,7 @@ impl Protocol for Session {
     fn close(&mut self, code: u16, reason: &str, effects: &mut Effects) {
         match &self.phase {
             Phase::WebSocket(_) => {
-                close_with(code, reason, effects);
+                close_with((code, reason), effects);
                 self.advance(Next::EndWebSocket);
             }
             Phase::Http(_) => {
@@ -372,9 +372,21 @@ pub const BODY_WAIT: Duration = Duration::from_secs(75);
 pub const KEEP_ALIVE_WAIT: Duration = Duration::from_secs(75);
 
 /// Sends a Close frame of ours.
-fn close_with(code: u16, reason: &str, effects: &mut Effects) {
+fn close_with((code, reason): (u16, &str), effects: &mut Effects) {
     effects.send(|out| frame::close(out, Some(code), reason.as_bytes()));
     effects.list.push(Effect::Close);
+}
+
+/// Says to a WebSocket why it may not stay, then closes it for the same reason.
+fn send_away(why: (u16, &str), counter: Counter, effects: &mut Effects) -> Next {
+    effects.count(counter);
+    send_error(why, effects);
+    close_with(why, effects);
+    Next::EndWebSocket
+}
+
+fn send_error((code, message): (u16, &str), effects: &mut Effects) {
+    effects.send(|out| frame::text(out, |out| event::error(out, code, message)));
 }
 
 #[cfg(test)]

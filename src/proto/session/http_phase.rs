@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use super::{
     BODY_WAIT, Context, Effect, Effects, HEAD_WAIT, KEEP_ALIVE_WAIT, Next, Refused, Reply,
-    close_with,
+    send_away,
 };
 use crate::app::{App, AppIndex};
 use crate::broadcast::SocketId;
@@ -355,13 +355,10 @@ fn upgrade(
                     Next::WebSocket(WebSocketPhase::new(index, id, context.now.instant))
                 }
                 Err(door) => {
-                    let (code, message, counter) = door.texts();
-                    effects.count(counter);
-                    let refused = refused(code, key, request.path, message, 0);
+                    let (why, counter) = door.texts();
+                    let refused = refused(why.0, key, request.path, why.1, 0);
                     effects.list.push(Effect::Refused(refused));
-                    effects.send(|out| frame::text(out, |out| event::error(out, code, message)));
-                    close_with(code, message, effects);
-                    Next::EndWebSocket
+                    send_away(why, counter, effects)
                 }
             }
         }
@@ -380,17 +377,16 @@ enum Door {
 
 impl Door {
     /// Close code and text, and counter. Of the codes only 4100 lets pusher-js come back by itself.
-    const fn texts(self) -> (u16, &'static str, Counter) {
+    const fn texts(self) -> ((u16, &'static str), Counter) {
         match self {
-            Self::AppUnknown => (APP_UNKNOWN.0, APP_UNKNOWN.1, Counter::RefusedAppUnknown),
+            Self::AppUnknown => (APP_UNKNOWN, Counter::RefusedAppUnknown),
             Self::AppFull => (
-                4004,
-                "Application is over connection quota",
+                (4004, "Application is over connection quota"),
                 Counter::RefusedQuota,
             ),
-            Self::OriginForeign => (4009, "Origin not allowed", Counter::RefusedOrigin),
-            Self::NodeFull => (4100, "Server is over capacity", Counter::RefusedNodeFull),
-            Self::Draining => (4100, "Server is restarting", Counter::RefusedDraining),
+            Self::OriginForeign => ((4009, "Origin not allowed"), Counter::RefusedOrigin),
+            Self::NodeFull => ((4100, "Server is over capacity"), Counter::RefusedNodeFull),
+            Self::Draining => ((4100, "Server is restarting"), Counter::RefusedDraining),
         }
     }
 }

@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Context, Effect, Effects, Next, close_with};
+use super::{Context, Effect, Effects, Next, close_with, send_away, send_error};
 use crate::app::{App, AppIndex, Apps, ClientEvents, RateLimit};
 use crate::broadcast::{Broadcast, Delivery, SocketId};
 use crate::metrics::Counter;
@@ -46,6 +46,7 @@ const INVALID: (u16, &str) = (4200, "Invalid message format");
 const NOT_A_MEMBER: (u16, &str) = (4009, "The client is not a member of the specified channel.");
 const WHISPERS_OFF: (u16, &str) = (4301, "The app does not have client messaging enabled.");
 const RATE_LIMITED: (u16, &str) = (4301, "Rate limit exceeded");
+const PRUNED: (u16, &str) = (4201, "Pong reply not received in time");
 const OVERLOADED: (u16, &str) = (4301, "Server is overloaded");
 
 impl WebSocketPhase {
@@ -73,7 +74,8 @@ impl WebSocketPhase {
     ) -> (usize, Next) {
         let apps = context.apps;
         let Some(app) = apps.get(self.app) else {
-            return (input.len(), leave_app(effects));
+            let next = send_away(APP_UNKNOWN, Counter::AppGone, effects);
+            return (input.len(), next);
         };
         let mut decoder = std::mem::take(&mut self.decoder);
         let (taken, item) = decoder.decode(input, app.settings.max_message_size);
@@ -82,7 +84,7 @@ impl WebSocketPhase {
             Ok(Some(incoming)) => self.handle_incoming(&incoming, app, context, effects),
             Err(violation) => {
                 effects.count(Counter::FrameViolation);
-                close_with(violation.code, violation.reason, effects);
+                close_with((violation.code, violation.reason), effects);
                 Next::EndWebSocket
             }
         };
@@ -141,9 +143,9 @@ impl WebSocketPhase {
             && !self.window.admits(limit, context.now.instant)
         {
             effects.count(Counter::RateLimited);
-            say_error(effects, RATE_LIMITED);
+            say_error(RATE_LIMITED, effects);
             if limit.terminate {
-                close_with(4100, RATE_LIMITED.1, effects);
+                close_with((4100, RATE_LIMITED.1), effects);
                 return Next::EndWebSocket;
             }
             return Next::Stay;
@@ -155,7 +157,7 @@ impl WebSocketPhase {
                 self.handle_client_message(message, app, context, effects);
                 trace::line("Message Handled", &self.id);
             }
-            Err(_) => say_error(effects, INVALID),
+            Err(_) => say_error(INVALID, effects),
         }
         *context.scratch = scratch;
         Next::Stay
@@ -196,10 +198,10 @@ impl WebSocketPhase {
         let authorised = !kind.is_authorised()
             || auth::channel_is_authorised(app, self.id, channel, auth, channel_data);
         if channel.is_empty() || !authorised {
-            return say_error(effects, UNAUTHORISED);
+            return say_error(UNAUTHORISED, effects);
         }
         let Ok(member) = Member::parse(channel_data) else {
-            return say_error(effects, INVALID);
+            return say_error(INVALID, effects);
         };
         if kind.is_presence() || kind.is_cache() {
             effects.list.push(Effect::Join {
@@ -225,11 +227,11 @@ impl WebSocketPhase {
         #[cfg(feature = "planted-panic")]
         assert!(whisper.event != "\"client-panic-now\"", "planted");
         let deliveries = match app.settings.client_events {
-            ClientEvents::None => return say_error(effects, WHISPERS_OFF),
+            ClientEvents::None => return say_error(WHISPERS_OFF, effects),
             ClientEvents::Members => {
                 let channel = whisper.channel.as_ref();
                 let Some(user_id) = context.memberships.membership(channel) else {
-                    return say_error(effects, NOT_A_MEMBER);
+                    return say_error(NOT_A_MEMBER, effects);
                 };
                 let frame = frame::text_frame(|out| event::whisper(out, whisper, channel, user_id));
                 vec![Delivery {
@@ -243,7 +245,7 @@ impl WebSocketPhase {
         };
         if context.pressure.over_full {
             effects.count(Counter::WhisperOverloaded);
-            return say_error(effects, OVERLOADED);
+            return say_error(OVERLOADED, effects);
         }
         let broadcast = Broadcast {
             app: self.app,
@@ -291,17 +293,14 @@ impl WebSocketPhase {
         effects: &mut Effects,
     ) -> Next {
         if context.apps.get(self.app).is_none() {
-            return leave_app(effects);
+            return send_away(APP_UNKNOWN, Counter::AppGone, effects);
         }
         if self.deadline(context.apps) > context.now.instant {
             return Next::Stay;
         }
         if self.pinged.is_some() {
             trace::line("Connection Pruned", &self.id);
-            effects.count(Counter::Pruned);
-            say_error_uncounted(effects, PRUNED);
-            close_with(PRUNED.0, PRUNED.1, effects);
-            return Next::EndWebSocket;
+            return send_away(PRUNED, Counter::Pruned, effects);
         }
         trace::line("Connection Pinged", &self.id);
         self.pinged = Some(context.now.instant);
@@ -313,16 +312,6 @@ impl WebSocketPhase {
         Next::Stay
     }
 }
-
-/// A reload has taken the app away.
-fn leave_app(effects: &mut Effects) -> Next {
-    effects.count(Counter::AppGone);
-    say_error_uncounted(effects, APP_UNKNOWN);
-    close_with(APP_UNKNOWN.0, APP_UNKNOWN.1, effects);
-    Next::EndWebSocket
-}
-
-const PRUNED: (u16, &str) = (4201, "Pong reply not received in time");
 
 fn ping_interval(app: &App) -> Duration {
     Duration::from_secs(u64::from(app.settings.ping_interval_s))
@@ -342,11 +331,7 @@ impl Window {
     }
 }
 
-fn say_error(effects: &mut Effects, error: (u16, &str)) {
+fn say_error(error: (u16, &str), effects: &mut Effects) {
     effects.count(Counter::MessageRefused);
-    say_error_uncounted(effects, error);
-}
-
-fn say_error_uncounted(effects: &mut Effects, (code, message): (u16, &str)) {
-    effects.send(|out| frame::text(out, |out| event::error(out, code, message)));
+    send_error(error, effects);
 }
