@@ -37,6 +37,7 @@ impl Answer {
 }
 
 /// Answers larger than this are not given, bytes: they would not fit where a turn gathers them.
+/// Nor are they written to their end: a batch can ask a thousand times for one large event.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
 
 /// Writes the answer to a question (R-191, R-192, R-203 to R-224).
@@ -86,6 +87,9 @@ fn write_channels<'a>(
 ) {
     out.extend_from_slice(br#"{"channels":{"#);
     for (index, (channel, known)) in entries.enumerate() {
+        if out.len() > ANSWER_BYTES_MAX {
+            return;
+        }
         out.extend_from_slice(if index > 0 { b",\"" } else { b"\"" });
         json::escape_response(out, channel);
         out.extend_from_slice(b"\":");
@@ -97,6 +101,9 @@ fn write_channels<'a>(
 fn write_batch(out: &mut Vec<u8>, items: &[Option<(Box<str>, Info)>], facts: &Facts) {
     out.extend_from_slice(br#"{"batch":["#);
     for (index, item) in items.iter().enumerate() {
+        if out.len() > ANSWER_BYTES_MAX {
+            return;
+        }
         if index > 0 {
             out.push(b',');
         }

@@ -236,3 +236,18 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn an_answer_over_the_bound_is_refused_before_it_is_whole() {
+    let event = format!(r#"{{"event":"{}"}}"#, "x".repeat(1 << 20));
+    let facts = Facts {
+        channels: vec![known("cache-a", 1, 0, Some(&event))],
+        ..Facts::default()
+    };
+    // Written whole it would take a terabyte.
+    let question = Question::Batch {
+        items: vec![Some(("cache-a".into(), Info::parse("cache"))); 1 << 20],
+    };
+    let expected = Answer::text(413, "Payload too large.");
+    assert_eq!(answer(&question, facts), expected);
+}
