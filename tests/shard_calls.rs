@@ -9,6 +9,7 @@ use by_hand::Fleet;
 use slapback::metrics::Counter;
 use slapback::proto::Now;
 use slapback::shard::drain::DRAIN_GRACE;
+use slapback::shard::ends::TURN_BYTES_MAX;
 use slapback::shard::message::Message;
 use slapback::shard::{Command, Reading};
 
@@ -419,6 +420,27 @@ fn a_crowd_that_reads_on_at_once_is_served_in_chunks() {
     }
     assert_eq!(heard, peers.len());
     assert!(!fleet.flush_some(0, 2));
+}
+
+#[test]
+fn a_peer_that_asks_for_more_than_a_turn_holds_is_served_in_several() {
+    const ASKED: usize = 500;
+    let mut fleet = Fleet::new(1);
+    let peer = fleet.connect(0);
+    let data = "x".repeat(60_000);
+    let body = format!(r#"{{"name":"e","channel":"cache-a","data":"{data}"}}"#);
+    fleet.call(0, "POST", "/events", &body);
+    let subscribe = fleet.subscribe(&peer, "cache-a", None);
+    assert_eq!(fleet.say(&peer, &vec![subscribe; ASKED]), Reading::Paused);
+    let mut heard = 0;
+    while heard < 2 * ASKED {
+        let filled = fleet.shards[0].filled_bytes();
+        assert!(filled <= TURN_BYTES_MAX + 2 * data.len(), "{filled}");
+        assert!(fleet.flush_some(0, 64));
+        heard += fleet.heard(&peer).len();
+    }
+    assert_eq!(heard, 2 * ASKED);
+    assert!(!fleet.flush_some(0, 64));
 }
 
 #[test]

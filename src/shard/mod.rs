@@ -36,6 +36,7 @@ use crate::proto::session::{Effects, Pressure, Protocol, Refused, Session, Setti
 use crate::shard::cache::CacheLimits;
 use crate::shard::connection::{Connections, Life};
 use crate::shard::drain::Drain;
+use crate::shard::ends::TURN_BYTES_MAX;
 use crate::shard::flusher::{Outgoing, Sent};
 use crate::shard::home::{Homes, Said};
 use crate::shard::index::{Index, Slot};
@@ -145,6 +146,8 @@ pub struct Shard<S = Session> {
     refused: Vec<Refused>,
     /// Sessions whose input was held and whose backlog has shrunk.
     caught_up: Vec<SessionKey>,
+    /// Sessions whose input is held until the flush begins: the turn is full.
+    crowded: Vec<SessionKey>,
     /// Sessions that left while their input waited.
     late: Vec<SessionKey>,
     scratch: Scratch,
@@ -191,6 +194,7 @@ impl<S: Protocol> Shard<S> {
             commands: Vec::new(),
             refused: Vec::new(),
             caught_up: Vec::new(),
+            crowded: Vec::new(),
             late: Vec::new(),
             scratch: Scratch::default(),
             effects: Effects::default(),
@@ -237,6 +241,12 @@ impl<S: Protocol> Shard<S> {
             }
             if rest.is_empty() || matches!(connection.life, Life::FinSent { .. }) {
                 return Reading::On;
+            }
+            // A few short requests may ask for more than a turn can hold.
+            if self.turn.filled_bytes() > TURN_BYTES_MAX {
+                connection.held.extend_from_slice(rest);
+                self.crowded.push(key);
+                return Reading::Paused;
             }
             let taken = self.call(now, key.slot, |session, context, effects| {
                 session.handle_bytes(rest, context, effects)
@@ -355,6 +365,7 @@ impl<S: Protocol> Shard<S> {
         !(self.outbox.is_empty()
             && self.commands.is_empty()
             && self.turn.is_empty()
+            && self.crowded.is_empty()
             && self.writable.is_empty())
     }
 

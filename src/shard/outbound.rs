@@ -12,6 +12,7 @@ use crate::proto::session::{Effects, Protocol};
 use crate::proto::{Now, frame};
 use crate::shard::backlog::Backlog;
 use crate::shard::connection::Life;
+use crate::shard::ends::TURN_BYTES_MAX;
 use crate::shard::flusher::{Flusher, Outgoing, Sent};
 use crate::shard::index::Slot;
 use crate::shard::turn::Share;
@@ -27,7 +28,12 @@ impl<S: Protocol> Shard<S> {
     /// not reach a client before the news it rests on is on its way.
     pub fn flush(&mut self, now: Now, flusher: &mut dyn Flusher, most: usize) -> bool {
         let had_work = self.flush_chunk(now.instant, flusher, most);
-        for key in std::mem::take(&mut self.caught_up) {
+        let mut held = std::mem::take(&mut self.caught_up);
+        if self.turn.filled_bytes() <= TURN_BYTES_MAX {
+            held.append(&mut self.crowded);
+        }
+        let had_work = had_work || !held.is_empty();
+        for key in held {
             self.resume(now, key);
         }
         self.run_loopback(now);

@@ -92,7 +92,7 @@ impl Fleet {
                 shards: u16::try_from(shards).unwrap(),
                 apps: Arc::clone(&apps),
                 settings: Arc::new(Settings {
-                    max_request_size: 10_000,
+                    max_request_size: 100_000,
                     ..Settings::default()
                 }),
                 metrics: Arc::clone(metrics),
