@@ -76,7 +76,7 @@ test('a cut connection is made anew, and its member left and came back', LIMIT, 
 });
 
 test('a silent network is found out by a ping; the old socket is a second tab', LIMIT, async () => {
-  const page = await connected({ activityTimeout: 1_000, pongTimeout: 500 });
+  const page = await connected({ activityTimeout: 1_000, pongTimeout: 2_000 });
   const id = await page.socketId();
   cable.silence();
   await world.publisher.trigger('news', 'ev', 'lost on the way');
