@@ -6,7 +6,12 @@ const alive = new Set();
 
 // A child has a group of its own, so that its own children (nginx's workers) go with it.
 process.on('exit', () => alive.forEach((child) => child.signal('SIGKILL')));
-for (const signal of ['SIGINT', 'SIGTERM']) process.once(signal, () => process.exit(1));
+for (const signal of ['SIGINT', 'SIGTERM']) {
+  process.once(signal, () => {
+    console.error(`ended by ${signal}`);
+    process.exit(1);
+  });
+}
 
 export class Child {
   #looking = [];
