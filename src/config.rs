@@ -160,18 +160,11 @@ pub fn load(
     read_file: impl Fn(&Path) -> io::Result<String>,
 ) -> Result<Config, ConfigError> {
     let file = read_config_file(flags, environment, &read_file)?;
-    let sources = Sources {
-        flags,
-        table: file.as_ref().map(|file| &file.server),
-        environment,
-    };
-    let mut config = sources.config()?;
-    match file {
-        None if read_file(Path::new(LARAVEL_FILE)).is_ok() => {
-            config.warnings.push(LARAVEL_FILE_WARNING.to_owned());
-        }
-        None => {}
-        Some(ref file) => config.warnings.extend_from_slice(&file.warnings),
+    let mut config = sources(flags, file.as_ref(), environment).config()?;
+    if let Some(file) = &file {
+        config.warnings.extend_from_slice(&file.warnings);
+    } else if read_file(Path::new(LARAVEL_FILE)).is_ok() {
+        config.warnings.push(LARAVEL_FILE_WARNING.to_owned());
     }
     match file.and_then(|file| file.apps) {
         Some(tables) => config.take_apps_of_file(&tables)?,
@@ -208,12 +201,19 @@ pub fn load_address(
     read_file: impl Fn(&Path) -> io::Result<String>,
 ) -> Result<Address, ConfigError> {
     let file = read_config_file(flags, environment, &read_file)?;
-    let sources = Sources {
+    sources(flags, file.as_ref(), environment).address()
+}
+
+fn sources<'a>(
+    flags: &'a Flags,
+    file: Option<&'a file::File>,
+    environment: &'a Environment,
+) -> Sources<'a> {
+    Sources {
         flags,
-        table: file.as_ref().map(|file| &file.server),
+        table: file.map(|file| &file.server),
         environment,
-    };
-    sources.address()
+    }
 }
 
 fn read_config_file(

@@ -23,7 +23,6 @@ pub(super) enum Spelling {
 /// A file taken apart; no value of it has been looked at yet.
 #[derive(Debug)]
 pub(super) struct File {
-    pub(super) spelling: Spelling,
     pub(super) server: Table,
     /// `None` if the file says nothing of apps.
     pub(super) apps: Option<Vec<Table>>,
@@ -32,23 +31,16 @@ pub(super) struct File {
 
 /// Takes a file apart or says what is wrong first.
 pub(super) fn parse(path: &Path, text: &str) -> Result<File, ConfigError> {
-    let read = document::parse(path, text).and_then(|node| Pieces::of(path, node));
-    let pieces = read.map_err(|Complaint { line, problem }| ConfigError::File {
+    let read = document::parse(path, text).and_then(|node| File::of(path, node));
+    read.map_err(|Complaint { line, problem }| ConfigError::File {
         path: path.to_owned(),
         line,
         problem,
-    })?;
-    Ok(pieces.file)
+    })
 }
 
-/// The file while it is taken apart.
-struct Pieces<'a> {
-    path: &'a Path,
-    file: File,
-}
-
-impl<'a> Pieces<'a> {
-    fn of(path: &'a Path, root: Node) -> Result<Self, Complaint> {
+impl File {
+    fn of(path: &Path, root: Node) -> Result<Self, Complaint> {
         let Value::Table(mut top) = root.value else {
             // Such as the `null` that Laravel prints where there is no config/reverb.php.
             return Err(Complaint::new(root.line, "the file does not hold a table"));
@@ -61,18 +53,16 @@ impl<'a> Pieces<'a> {
             line: 1,
             entries: Vec::new(),
         };
-        let file = File {
-            spelling,
+        let mut file = Self {
             server,
             apps: None,
             warnings: Vec::new(),
         };
-        let mut pieces = Self { path, file };
         match spelling {
-            Spelling::Short => pieces.take_short(&mut top)?,
-            Spelling::Laravel => pieces.take_laravels(&mut top)?,
+            Spelling::Short => file.take_short(&mut top)?,
+            Spelling::Laravel => file.take_laravels(&mut top)?,
         }
-        Ok(pieces)
+        Ok(file)
     }
 
     fn take_short(&mut self, top: &mut Vec<Entry>) -> Result<(), Complaint> {
@@ -126,16 +116,16 @@ impl<'a> Pieces<'a> {
     }
 
     fn take_server(&mut self, server: Entry) -> Result<(), Complaint> {
-        let name = server_name(self.file.spelling);
+        let name = server_name(self.server.spelling);
         let entries = entries_of(name, server.node)?;
         self.allow(name, &entries, SERVER)?;
-        self.file.server.line = server.line;
-        self.file.server.entries = entries;
+        self.server.line = server.line;
+        self.server.entries = entries;
         Ok(())
     }
 
     fn take_apps(&mut self, name: &str, apps: Entry) -> Result<(), Complaint> {
-        let problem = match (apps.node.value, self.file.spelling) {
+        let problem = match (apps.node.value, self.server.spelling) {
             (Value::Null, _) => return Ok(()),
             (Value::List(apps), _) => return self.take_list(name, apps),
             (_, Spelling::Laravel) => "must be a list of apps",
@@ -151,14 +141,14 @@ impl<'a> Pieces<'a> {
             let entries = entries_of(&name, app)?;
             self.allow(&name, &entries, APP)?;
             tables.push(Table {
-                path: self.path.to_owned(),
-                spelling: self.file.spelling,
+                path: self.server.path.clone(),
+                spelling: self.server.spelling,
                 name,
                 line,
                 entries,
             });
         }
-        self.file.apps = Some(tables);
+        self.apps = Some(tables);
         Ok(())
     }
 
@@ -169,7 +159,7 @@ impl<'a> Pieces<'a> {
             let name = full_name(table, key);
             let Some(found) = known.iter().find(|known| known.name == key) else {
                 let problem = format!("{name}: there is no such key{}", hint(key, known));
-                if self.file.spelling == Spelling::Short {
+                if self.server.spelling == Spelling::Short {
                     return Err(Complaint::new(*line, problem));
                 }
                 self.warn(&format!("line {line}: {problem}"));
@@ -189,9 +179,9 @@ impl<'a> Pieces<'a> {
     }
 
     fn warn(&mut self, warning: &str) {
-        if self.file.warnings.len() < WARNINGS_MAX {
-            let path = self.path.display();
-            self.file.warnings.push(format!("{path}, {warning}"));
+        if self.warnings.len() < WARNINGS_MAX {
+            let path = self.server.path.display();
+            self.warnings.push(format!("{path}, {warning}"));
         }
     }
 }
