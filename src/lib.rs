@@ -2,7 +2,8 @@
 //! Reverb container. One binary, one shard per CPU.
 //!
 //! # Layout
-//! - [`cli`], [`check`], [`reload`], [`restart`]: the command line and what its commands do.
+//! - [`cli`], [`check`], [`health`], [`reload`], [`restart`]: the command line and what its
+//!   commands do.
 //! - [`fleet`]: threads, mesh, drain.
 //! - [`edge`]: the kernel's side of one shard: accept, read, flush.
 //! - [`shard`]: one shard without the kernel: sessions, index, homes, turn logs.
@@ -22,6 +23,7 @@ pub mod config;
 pub mod edge;
 pub mod env;
 pub mod fleet;
+pub mod health;
 pub mod hex;
 pub mod limits;
 pub mod log;

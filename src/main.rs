@@ -16,6 +16,7 @@ use slapback::config::{self, Config, Flags};
 use slapback::edge::flush;
 use slapback::env::Environment;
 use slapback::fleet::{Blueprint, Fleet, Shards};
+use slapback::health;
 use slapback::limits::OpenFiles;
 use slapback::log;
 use slapback::proto::api::ApiSettings;
@@ -99,7 +100,7 @@ const SETTINGS_BYTES_MAX: u64 = 16 << 20;
 fn health(flags: &Flags, environment: &Environment) -> ExitCode {
     match config::load_address(flags, environment, read_file) {
         Err(problem) => fail(EXIT_CONFIGURATION, &problem.to_string()),
-        Ok(address) => match cli::health(&address) {
+        Ok(address) => match health::check(&address) {
             Ok(line) => {
                 print(&format!("{line}\n"));
                 exit_code(EXIT_STOPPED)
@@ -181,7 +182,7 @@ fn start(flags: &Flags, environment: &Environment) -> ExitCode {
     let fleet = match Fleet::start::<Session>(&blueprint) {
         Ok(fleet) => fleet,
         Err(error) => {
-            let (host, port) = (&blueprint.host, blueprint.port);
+            let (host, port) = (config::host_in_url(&blueprint.host), blueprint.port);
             return fail(
                 EXIT_CANNOT_BIND,
                 &format!("cannot listen on {host}:{port}: {error}"),

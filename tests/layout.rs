@@ -33,7 +33,7 @@ const LEVELS: &[&[&str]] = &[
     &["shard"],
     &["edge"],
     &["fleet"],
-    &["check", "cli", "reload", "restart"],
+    &["check", "cli", "health", "reload", "restart"],
     &["main", "lib"],
 ];
 
