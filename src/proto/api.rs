@@ -10,15 +10,13 @@ mod question;
 mod route;
 mod validation;
 
-use std::borrow::Cow;
-
 use crate::app::{AppIndex, Apps};
 use crate::broadcast::Broadcast;
 use crate::proto::Now;
 use crate::proto::auth::query::Query;
 use crate::proto::auth::{self, ApiRefusal};
 use crate::proto::event::Scratch;
-use crate::proto::http::Request;
+use crate::proto::http::{Request, Status};
 
 pub use answer::{Answer, answer};
 pub use question::{Facts, Info, Occupied, Question, Word};
@@ -65,17 +63,17 @@ pub struct Refusal {
 
 impl Refusal {
     fn bad_request(why: &str) -> Self {
-        Self::text(400, "Bad request.", why)
+        Self::new(Status::BadRequest, why)
     }
 
     fn too_large(why: &str) -> Self {
-        Self::text(413, "Payload too large.", why)
+        Self::new(Status::PayloadTooLarge, why)
     }
 
-    fn text(status: u16, body: impl Into<Cow<'static, str>>, why: &str) -> Self {
+    fn new(answer: impl Into<Answer>, why: impl Into<String>) -> Self {
         Self {
-            answer: Answer::text(status, body),
-            why: why.to_owned(),
+            answer: answer.into(),
+            why: why.into(),
         }
     }
 }
@@ -117,7 +115,7 @@ fn authorise<'a>(
         .and_then(|index| Some((index, apps.get(index)?)));
     let Some((index, app)) = found else {
         let body = format!("No matching application for ID [{app_id}].");
-        return Err(Refusal::text(404, body, "unknown app"));
+        return Err(Refusal::new(Answer::text(404, body), "unknown app"));
     };
     // Everything after the first occurrence of the prefix is signed, as sent.
     let prefix = settings.path_prefix.as_str();
@@ -148,11 +146,8 @@ fn authorise<'a>(
         }
         Err(ApiRefusal::TimestampInvalid) => "auth_timestamp is not a number".to_owned(),
     };
-    Err(Refusal::text(
-        401,
-        "Authentication signature invalid.",
-        &why,
-    ))
+    let answer = Answer::text(401, "Authentication signature invalid.");
+    Err(Refusal::new(answer, why))
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use crate::proto::api::{Facts, Info, Occupied, Question, Word};
 use crate::proto::channel::ChannelKind;
+use crate::proto::http::Status;
 use crate::proto::json::{self, Value, Workspace};
 
 /// What to answer.
@@ -33,6 +34,12 @@ impl Answer {
             is_json: false,
             ..Self::json(status, body)
         }
+    }
+}
+
+impl From<Status> for Answer {
+    fn from(status: Status) -> Self {
+        Self::text(status.code(), status.text())
     }
 }
 
@@ -74,7 +81,7 @@ pub fn answer(question: &Question, mut facts: Facts) -> Answer {
         Question::Terminate { .. } => out.extend_from_slice(b"{}"),
     }
     if out.len() > ANSWER_BYTES_MAX {
-        return Answer::text(413, "Payload too large.");
+        return Status::PayloadTooLarge.into();
     }
     Answer::json(200, String::from_utf8_lossy(&out).into_owned())
 }

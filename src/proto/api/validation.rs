@@ -47,7 +47,7 @@ impl Errors {
 
     /// Laravel's `string`: it may be absent.
     pub(super) fn allow_text(&mut self, field: impl fmt::Display, value: Option<Value<'_>>) {
-        if value.is_some() && !is_text(value) {
+        if !matches!(value, None | Some(Value::Text { .. })) {
             self.push(field, MUST_BE_A_STRING);
         }
     }
@@ -91,9 +91,4 @@ pub(super) fn is_missing(value: Option<Value<'_>>) -> bool {
         }
         Some(Value::Bool(_) | Value::Number { .. }) => false,
     }
-}
-
-/// Is it a string?
-pub(super) fn is_text(value: Option<Value<'_>>) -> bool {
-    matches!(value, Some(Value::Text { .. }))
 }
