@@ -2,6 +2,7 @@
 //! signals, reloads, drains.
 
 use std::io::{self, Read as _, Write};
+use std::os::unix::fs::FileTypeExt as _;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -80,8 +81,12 @@ fn read_file(path: &Path) -> io::Result<String> {
         .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8"))
 }
 
-/// Reads a file of settings. A wrong path, to a device or a dump, must not take all memory.
+/// Reads a file of settings. A wrong path, to a device or a dump, must not take all memory, and
+/// who waits for a pipe takes no signal meanwhile.
 fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
+    if std::fs::metadata(path)?.file_type().is_fifo() {
+        return Err(io::Error::other("it is a pipe"));
+    }
     let mut bytes = Vec::new();
     let file = std::fs::File::open(path)?;
     file.take(SETTINGS_BYTES_MAX + 1).read_to_end(&mut bytes)?;

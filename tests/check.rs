@@ -224,3 +224,15 @@ fn what_start_would_refuse_check_refuses_with_the_same_words() {
         assert!(matches!(check.code, Some(1 | 2)), "{}", check.err);
     }
 }
+
+#[test]
+fn a_pipe_in_place_of_a_file_is_refused_and_not_waited_for() {
+    let directory = directory("check-pipe");
+    let shell = "rm -f pipe .env; mkfifo pipe;";
+    let said = run_in(&directory, shell, &["check", "--config=pipe"], &APP);
+    assert_eq!(said.err, "slapback: pipe: it is a pipe\n");
+    assert_eq!(said.code, Some(2));
+    let said = run_in(&directory, "mv pipe .env;", &["check"], &APP);
+    assert_eq!(said.err, "slapback: .env cannot be read: it is a pipe\n");
+    assert_eq!(said.code, Some(2));
+}
