@@ -144,10 +144,9 @@ pub struct Shard<S = Session> {
     is_looping: bool,
     commands: Vec<Command>,
     refused: Vec<Refused>,
-    /// Sessions whose input was held and whose backlog has shrunk.
+    /// Sessions whose held input is taken up as soon as the turn has room: their backlog has
+    /// shrunk, or the turn was full.
     caught_up: Vec<SessionKey>,
-    /// Sessions whose input is held until the flush begins: the turn is full.
-    crowded: Vec<SessionKey>,
     /// Sessions that left while their input waited.
     late: Vec<SessionKey>,
     scratch: Scratch,
@@ -194,7 +193,6 @@ impl<S: Protocol> Shard<S> {
             commands: Vec::new(),
             refused: Vec::new(),
             caught_up: Vec::new(),
-            crowded: Vec::new(),
             late: Vec::new(),
             scratch: Scratch::default(),
             effects: Effects::default(),
@@ -245,7 +243,7 @@ impl<S: Protocol> Shard<S> {
             // A few short requests may ask for more than a turn can hold.
             if self.turn.filled_bytes() > TURN_BYTES_MAX {
                 connection.held.extend_from_slice(rest);
-                self.crowded.push(key);
+                self.caught_up.push(key);
                 return Reading::Paused;
             }
             let taken = self.call(now, key.slot, |session, context, effects| {
@@ -365,7 +363,7 @@ impl<S: Protocol> Shard<S> {
         !(self.outbox.is_empty()
             && self.commands.is_empty()
             && self.turn.is_empty()
-            && self.crowded.is_empty()
+            && self.caught_up.is_empty()
             && self.writable.is_empty())
     }
 

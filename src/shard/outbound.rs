@@ -27,14 +27,12 @@ impl<S: Protocol> Shard<S> {
     /// The messages of [`Shard::poll_messages`] must be on their rings before: an answer must
     /// not reach a client before the news it rests on is on its way.
     pub fn flush(&mut self, now: Now, flusher: &mut dyn Flusher, most: usize) -> bool {
-        let had_work = self.flush_chunk(now.instant, flusher, most);
-        let mut held = std::mem::take(&mut self.caught_up);
+        let mut had_work = self.flush_chunk(now.instant, flusher, most);
         if self.turn.filled_bytes() <= TURN_BYTES_MAX {
-            held.append(&mut self.crowded);
-        }
-        let had_work = had_work || !held.is_empty();
-        for key in held {
-            self.resume(now, key);
+            for key in std::mem::take(&mut self.caught_up) {
+                had_work = true;
+                self.resume(now, key);
+            }
         }
         self.run_loopback(now);
         had_work
