@@ -7,7 +7,8 @@
 //   E2E_DRIVERS, E2E_SHARDS       how the server runs: uring,epoll and 1,4
 //   E2E_FRONTS                    what stands before it: none, or some of nginx,caddy,haproxy
 import { spawn } from 'node:child_process';
-import { readdirSync, rmSync } from 'node:fs';
+import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -57,6 +58,11 @@ function run(suite, environment) {
   });
 }
 
+// Whatever a run leaves on disk, its servers, browsers and proxies included, goes with it.
+const folder = mkdtempSync(path.join(tmpdir(), 'slapback-e2e-'));
+process.env.TMPDIR = folder;
+process.on('exit', () => rmSync(folder, { recursive: true, force: true }));
+
 const tls = ways.some(({ front }) => front !== 'none') ? makeCertificate() : undefined;
 const chromium = ways.some(({ client }) => client === 'chromium')
   ? await Chromium.start(tls?.hash)
@@ -81,7 +87,6 @@ for (const way of ways) {
   }
 }
 await chromium?.stop();
-if (tls) rmSync(tls.folder, { recursive: true });
 for (const name of failed) console.log(`FAILED: ${name}`);
 if (count === 0) console.error(`no suite named ${wanted.join(', ')}`);
 process.exit(count > 0 && failed.length === 0 ? 0 : 1);

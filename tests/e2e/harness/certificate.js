@@ -10,7 +10,7 @@ import path from 'node:path';
  * knows the key by.
  */
 export function makeCertificate() {
-  const folder = mkdtempSync(path.join(tmpdir(), 'slapback-tls-'));
+  const folder = mkdtempSync(path.join(tmpdir(), 'tls-'));
   const [certificate, key] = ['certificate.pem', 'key.pem'].map((file) => path.join(folder, file));
   execFileSync(
     'openssl',

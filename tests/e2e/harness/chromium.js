@@ -1,5 +1,5 @@
 // Headless Chromium over its DevTools protocol: the browser, and tabs in it.
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 
@@ -16,7 +16,7 @@ export class Chromium {
   /** `trusted` is the hash of the one public key that is believed without an authority. */
   static async start(trusted) {
     const chromium = new Chromium();
-    chromium.profile = mkdtempSync(path.join(tmpdir(), 'slapback-chromium-'));
+    const profile = mkdtempSync(path.join(tmpdir(), 'chromium-'));
     chromium.child = new Child(BINARY, [
       '--headless=new',
       '--no-sandbox', // it is root here, and meets nothing but this page
@@ -34,7 +34,7 @@ export class Chromium {
       '--disable-renderer-backgrounding',
       '--disable-backgrounding-occluded-windows',
       '--remote-debugging-port=0',
-      `--user-data-dir=${chromium.profile}`,
+      `--user-data-dir=${profile}`,
       ...(trusted ? [`--ignore-certificate-errors-spki-list=${trusted}`] : []),
       'about:blank',
     ]);
@@ -42,9 +42,8 @@ export class Chromium {
     return chromium;
   }
 
-  async stop() {
-    await this.child.kill();
-    rmSync(this.profile, { recursive: true, force: true });
+  stop() {
+    return this.child.kill();
   }
 }
 

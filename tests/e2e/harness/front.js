@@ -1,6 +1,6 @@
 // What clients and publishers connect to: the server itself, or the proxy that `E2E_FRONT` names,
 // run with the very file that deploy/proxies has for operators.
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
 import net from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -70,9 +70,9 @@ class Front {
 
   constructor(name, port, serverPort) {
     this.port = port;
-    this.folder = mkdtempSync(path.join(tmpdir(), `slapback-${name}-`));
+    const folder = mkdtempSync(path.join(tmpdir(), `${name}-`));
     const { file, argv, edits } = PROXIES[name];
-    const config = path.join(this.folder, file);
+    const config = path.join(folder, file);
     const certificate = path.join(process.env.E2E_TLS, 'certificate.pem');
     const key = path.join(process.env.E2E_TLS, 'key.pem');
     const both = path.join(process.env.E2E_TLS, 'both.pem');
@@ -82,9 +82,9 @@ class Front {
       text = text.replaceAll(theirs, ours);
     }
     writeFileSync(config, text);
-    this.child = new Child(name, argv(config, this.folder), {
-      cwd: this.folder,
-      env: { PATH: `${process.env.PATH}:/usr/sbin`, HOME: this.folder },
+    this.child = new Child(name, argv(config, folder), {
+      cwd: folder,
+      env: { PATH: `${process.env.PATH}:/usr/sbin`, HOME: folder },
     });
   }
 
@@ -93,9 +93,8 @@ class Front {
     return isUp(address);
   }
 
-  async stop() {
-    await this.child.stop('SIGTERM');
-    rmSync(this.folder, { recursive: true, force: true });
+  stop() {
+    return this.child.stop('SIGTERM');
   }
 }
 

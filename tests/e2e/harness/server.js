@@ -1,5 +1,5 @@
 // The binary under test: started on a free port, watched, stopped by signal.
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -37,9 +37,9 @@ export class Server {
 
   constructor(port, environment, argv) {
     // An empty folder, so that no `.env` lying about has a say.
-    this.folder = mkdtempSync(path.join(tmpdir(), 'slapback-e2e-'));
+    const folder = mkdtempSync(path.join(tmpdir(), 'server-'));
     this.child = new Child(BINARY, ['start', ...argv], {
-      cwd: this.folder,
+      cwd: folder,
       env: {
         PATH: process.env.PATH,
         REVERB_APP_ID: APP.id,
@@ -53,7 +53,6 @@ export class Server {
         ...environment,
       },
     });
-    this.child.ended.then(() => rmSync(this.folder, { recursive: true, force: true }));
   }
 
   /** Asks it to stop; it must do so in time, with exit code 0. */
