@@ -8,6 +8,7 @@ mod document;
 mod file;
 mod flags;
 mod reader;
+mod redis;
 mod server;
 mod source;
 
@@ -21,6 +22,10 @@ use ahash::AHashMap;
 use self::file::Spelling;
 pub use self::flags::Flags;
 pub use self::reader::{Listing, Row};
+use self::redis::Fed;
+pub use self::redis::{
+    Ingest, IngestSource, RedisAddress, RedisServer, RedisTls, Scaling, Topology,
+};
 use self::server::Sources;
 pub use self::source::Origin;
 use self::source::{Source as _, Table};
@@ -73,6 +78,10 @@ pub struct Config {
     pub drain_seconds: u64,
     /// Seconds the timestamp of an API call may be off; 0 = any.
     pub auth_timestamp_tolerance_s: u64,
+    /// The bus by which servers hear each other, if there is to be one.
+    pub scaling: Option<Scaling>,
+    /// Laravel's `redis` broadcaster, if it is to be heard.
+    pub ingest: Option<Ingest>,
     /// What the operator should know and the start log shall say.
     pub warnings: Vec<String>,
     /// What each setting came to be and why: of the server, then of each app but the demo's.
@@ -160,22 +169,27 @@ pub fn load(
     read_file: impl Fn(&Path) -> io::Result<String>,
 ) -> Result<Config, ConfigError> {
     let file = read_config_file(flags, environment, &read_file)?;
-    let mut config = sources(flags, file.as_ref(), environment).config()?;
+    let sources = sources(flags, file.as_ref(), environment);
+    let mut config = sources.config()?;
     if let Some(file) = &file {
         config.warnings.extend_from_slice(&file.warnings);
     } else if read_file(Path::new(LARAVEL_FILE)).is_ok() {
         config.warnings.push(LARAVEL_FILE_WARNING.to_owned());
     }
-    match file.and_then(|file| file.apps) {
-        Some(tables) => config.take_apps_of_file(&tables)?,
+    let mut fed = match file.as_ref().and_then(|file| file.apps.as_ref()) {
+        Some(tables) => config.take_apps_of_file(tables)?,
         None => config.take_app_of_environment(environment)?,
-    }
+    };
     if flags.demo {
         config.add_demo_app(demo_app()?)?;
     }
     if config.apps.is_empty() {
         return Err(ConfigError::NoApp);
     }
+    if fed.is_empty() {
+        fed.push(Fed::nameless(DEMO_ID));
+    }
+    config.take_redis(redis::read(&sources, &fed)?, &read_file)?;
     Ok(config)
 }
 
@@ -211,7 +225,7 @@ fn sources<'a>(
 ) -> Sources<'a> {
     Sources {
         flags,
-        table: file.map(|file| &file.server),
+        file,
         environment,
     }
 }
@@ -232,7 +246,8 @@ fn read_config_file(
 
 impl Config {
     /// Every app of the file, their ids and keys distinct.
-    fn take_apps_of_file(&mut self, tables: &[Table]) -> Result<(), ConfigError> {
+    fn take_apps_of_file(&mut self, tables: &[Table]) -> Result<Vec<Fed>, ConfigError> {
+        let mut fed = Vec::with_capacity(tables.len());
         let mut seen = [AHashMap::new(), AHashMap::new()];
         for table in tables {
             let app = app::of_table(table)?;
@@ -246,30 +261,58 @@ impl Config {
                     return Err(ConfigError::Setting { origin, problem });
                 }
             }
-            self.add_app(app);
+            fed.push(self.add_app(app));
         }
         if self.apps.len() > APPS_MAX {
             return Err(ConfigError::TooManyApps);
         }
-        Ok(())
+        Ok(fed)
     }
 
     /// With `demo` an app named in part is left out with a warning, for the demo app stands in.
-    fn take_app_of_environment(&mut self, environment: &Environment) -> Result<(), ConfigError> {
+    fn take_app_of_environment(
+        &mut self,
+        environment: &Environment,
+    ) -> Result<Vec<Fed>, ConfigError> {
         match app::of_environment(environment) {
-            Ok(app) => app.into_iter().for_each(|app| self.add_app(app)),
+            Ok(app) => Ok(app.into_iter().map(|app| self.add_app(app)).collect()),
             Err(error @ ConfigError::AppIncomplete { .. }) if self.demo => {
                 self.warnings.push(error.to_string());
+                Ok(Vec::new())
             }
-            Err(error) => return Err(error),
+            Err(error) => Err(error),
         }
-        Ok(())
     }
 
-    fn add_app(&mut self, app: app::Read) {
+    fn add_app(&mut self, app: app::Read) -> Fed {
         self.apps.push(app.settings);
         self.listings.push(app.listing);
         self.warnings.extend(app.warnings);
+        app.fed
+    }
+
+    /// What is read of Redis, told with the server's settings. A file of certificates that is not
+    /// there shall be known before anything is served.
+    fn take_redis(
+        &mut self,
+        read: redis::Read,
+        read_file: &dyn Fn(&Path) -> io::Result<String>,
+    ) -> Result<(), ConfigError> {
+        let scaling = read.scaling.iter().map(|scaling| &scaling.server);
+        let servers = scaling.chain(read.ingest.iter().map(|ingest| &ingest.server));
+        for path in servers.filter_map(|server| server.tls.as_ref()?.ca.as_ref()) {
+            read_file(path).map_err(|source| ConfigError::Unreadable {
+                path: path.clone(),
+                source,
+            })?;
+        }
+        if let Some(server) = self.listings.first_mut() {
+            server.rows.extend(read.rows);
+        }
+        self.scaling = read.scaling;
+        self.ingest = read.ingest;
+        self.warnings.extend(read.warnings);
+        Ok(())
     }
 
     fn add_demo_app(&mut self, app: AppSettings) -> Result<(), ConfigError> {

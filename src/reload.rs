@@ -9,7 +9,7 @@ use std::sync::Arc;
 use tracing::{error, info, warn};
 
 use crate::app::Apps;
-use crate::config::{Config, Listing};
+use crate::config::Config;
 
 /// What a running server was configured with, as of the last reload.
 #[derive(Debug)]
@@ -39,21 +39,21 @@ impl Running {
     /// Takes over the apps of a configuration and says what changes, or why nothing does.
     /// Returns the apps to be served if they were taken over.
     pub fn reload(&mut self, read: Result<Config, impl fmt::Display>) -> Option<Arc<Apps>> {
-        let config = match read {
+        let mut config = match read {
             Ok(config) => config,
             Err(problem) => {
                 error!("reload: everything stays as it was: {problem}");
                 return None;
             }
         };
-        let Some(apps) = self.apps.reloaded(config.apps) else {
+        let Some(apps) = self.apps.reloaded(std::mem::take(&mut config.apps)) else {
             error!("reload: everything stays as it was: no place is left for another app; restart");
             return None;
         };
         for warning in &config.warnings {
             warn!("{warning}");
         }
-        for change in clipped(self.server_changes(&config.listings)) {
+        for change in clipped(self.server_changes(&config)) {
             warn!("reload: {change}");
         }
         let changes = app_changes(&self.apps, &apps);
@@ -68,20 +68,28 @@ impl Running {
     }
 
     /// Settings of the server that differ from those it was started with.
-    fn server_changes(&self, listings: &[Listing]) -> Vec<String> {
-        let (Some(old), Some(new)) = (self.config.listings.first(), listings.first()) else {
+    fn server_changes(&self, config: &Config) -> Vec<String> {
+        let (Some(old), Some(new)) = (self.config.listings.first(), config.listings.first()) else {
             return Vec::new();
         };
-        let rows = old.rows.iter().zip(&new.rows);
-        let changed = rows.filter(|(old, new)| old.value != new.value);
-        let told = changed.map(|(old, new)| {
+        let changes = new.rows.iter().filter_map(|new| {
+            // What has no row for it is not in use, and another row says why.
+            let old = old.rows.iter().find(|old| old.label == new.label)?;
             let (label, origin) = (&new.label, &new.origin);
-            format!(
-                "{label} stays {}; {} ({origin}) counts from the next start on",
-                old.value, new.value
-            )
+            (old.value != new.value).then(|| {
+                format!(
+                    "{label} stays {}; {} ({origin}) counts from the next start on",
+                    old.value, new.value
+                )
+            })
         });
-        told.collect()
+        let mut changes: Vec<_> = changes.collect();
+        // Rows tell neither a password nor the prefix of an app.
+        let redis = |config: &Config| (config.scaling.clone(), config.ingest.clone());
+        if redis(&self.config) != redis(config) {
+            changes.push("all of Redis stays as it is until the next start".to_owned());
+        }
+        changes
     }
 }
 

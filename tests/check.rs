@@ -96,7 +96,6 @@ server
   path                              none              default
   hostname                          ws.a.test         .env:2 REVERB_HOST
   max_request_size                  10000 bytes       default
-  scaling.enabled                   false             default
   driver                            auto              default
   shards                            1                 SLAPBACK_SHARDS
   pin                               automatic         default
@@ -110,6 +109,8 @@ server
   drain_delay                       0 s               default
   drain_seconds                     5 s               default
   auth_timestamp_tolerance          600 s             default
+  scaling.enabled                   false             default
+  redis_ingest.enabled              false             default
 
 app shop
   app_id                            shop              slapback.toml:5
@@ -146,6 +147,45 @@ app shop
 }
 
 #[test]
+fn what_is_used_of_redis_is_told_without_its_passwords() {
+    let environment = [
+        ("REVERB_SCALING_ENABLED", "true"),
+        ("SLAPBACK_REDIS_INGEST", "true"),
+        ("REDIS_URL", "rediss://shop:pass-word@r.test/1"),
+        ("APP_NAME", "Shop"),
+    ];
+    let said = check(&["--port=0"], &environment);
+    let lines = said.out.lines().filter(|line| {
+        let label = line.trim_start();
+        label.starts_with("scaling.") || label.starts_with("redis_ingest.")
+    });
+    let words = lines.map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let lines: Vec<_> = words.map(|words| words.join(" ")).collect();
+    let expected = [
+        "scaling.enabled true REVERB_SCALING_ENABLED",
+        "scaling.server.url rediss://********@r.test/1 REDIS_URL",
+        "scaling.server.host r.test REDIS_URL",
+        "scaling.server.port 6379 default",
+        "scaling.server.scheme tls REDIS_URL",
+        "scaling.server.username shop REDIS_URL",
+        "scaling.server.password ******** REDIS_URL",
+        "scaling.server.database 1 REDIS_URL",
+        "scaling.server.ca none default",
+        "scaling.server.tls_verify true default",
+        "scaling.server.sentinels none default",
+        "scaling.server.sentinel_service mymaster default",
+        "scaling.server.cluster false default",
+        "scaling.channel reverb default",
+        "redis_ingest.enabled true SLAPBACK_REDIS_INGEST",
+        "redis_ingest.app_id the only app default",
+        "redis_ingest.prefix shop_database_, shop-database- APP_NAME",
+    ];
+    assert_eq!(lines, expected);
+    assert!(!said.out.contains("pass-word"), "{}", said.out);
+    assert_eq!((said.code, said.err.as_str()), (Some(0), ""));
+}
+
+#[test]
 fn r150_what_is_likely_to_go_wrong_is_told() {
     let said = check(&["--port=0"], &[]);
     assert_eq!((said.warnings(), said.code), (vec![], Some(0)));
@@ -168,9 +208,9 @@ fn r150_what_is_likely_to_go_wrong_is_told() {
     );
     let warnings = said.warnings();
     let parts = [
-        "scaling (REVERB_SCALING_ENABLED, server.scaling) is not served yet",
         "config/reverb.php is not read",
         "REVERB_APP_RATE_LIMITING_ENABLED: is on only when it is `true`: the rate limit is off",
+        "scaling (REVERB_SCALING_ENABLED, server.scaling) is not served yet",
         "there are more shards than CPUs: they take turns",
         "there is room for 872 connections only: raise the hard limit of open files",
         "max_connections of all apps together is 4000000000, the open files leave room for 872",

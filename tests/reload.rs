@@ -275,6 +275,33 @@ fn what_the_server_was_started_with_stays_and_is_told() {
 }
 
 #[test]
+fn what_is_said_of_redis_counts_from_the_next_start_on() {
+    on_every_fleet(|fleet| {
+        let text = |redis: &str| {
+            let app = app("1", "redis_prefix = \"a_\"");
+            format!(
+                "[server.scaling.server]\nport = 1\n[redis_ingest]\nenabled = true\n{redis}\n{app}"
+            )
+        };
+        let mut reloaded = Reloaded::start(fleet, "redis", &text(""));
+        let kept = "reload: all of Redis stays as it is until the next start";
+        reloaded.reload(&text("server = { password = \"pass-word\" }"));
+        reloaded.server.says(kept);
+        reloaded.reload(&text("").replace("port = 1", "port = 2"));
+        reloaded
+            .server
+            .says("reload: scaling.server.port stays 1; 2 (");
+        reloaded.reload(&text("").replace("enabled = true", "enabled = false"));
+        reloaded
+            .server
+            .says("reload: redis_ingest.enabled stays true; false (");
+        reloaded.reload(&text("").replace("a_", "b_"));
+        reloaded.server.says_times(kept, 4);
+        assert!(!reloaded.server.said().contains("pass-word"));
+    });
+}
+
+#[test]
 fn dotenv_is_read_anew_too() {
     on_every_fleet(|fleet| {
         let directory = directory(&format!("reload-dotenv-{}-{}", fleet.shards, fleet.driver));

@@ -3,6 +3,7 @@
 //! Called by `config` alone.
 
 use super::reader::{Listing, Names, Reader, names, php_truth, text, truth, whole};
+use super::redis::Fed;
 use super::source::{Found, Manner, Said, Setting, Source, Table, variable};
 use super::{ConfigError, Spelling};
 use crate::app::{AppSettings, ClientEvents, RateLimit};
@@ -11,6 +12,7 @@ use crate::env::Environment;
 /// An app with what is to be told of it.
 pub(super) struct Read {
     pub(super) settings: AppSettings,
+    pub(super) fed: Fed,
     pub(super) listing: Listing,
     pub(super) warnings: Vec<String>,
 }
@@ -111,9 +113,11 @@ fn read(source: &dyn Source, fallbacks: Fallbacks) -> Result<Read, ConfigError> 
         rate_limit: read_rate_limit(&mut reader, fallbacks.decay_s)?,
         ..defaults
     };
+    let fed = read_fed(&mut reader, source, settings.id.clone())?;
     let Reader { rows, warnings, .. } = reader;
     Ok(Read {
         settings,
+        fed,
         listing: Listing { title, rows },
         warnings,
     })
@@ -152,6 +156,27 @@ fn read_rate_limit(
         )?,
     };
     Ok(is_enabled.then_some(limit))
+}
+
+/// The app's own prefix in Redis, which only a file can say; it is told where it is said.
+fn read_fed(
+    reader: &mut Reader<'_>,
+    source: &dyn Source,
+    app_id: String,
+) -> Result<Fed, ConfigError> {
+    let setting = variable("").key("redis_prefix");
+    let (prefix, origin) = match reader.look_for_text(&setting)? {
+        Some((prefix, origin)) => (Some(prefix), origin),
+        None => (None, source.place(&setting)),
+    };
+    if let Some(prefix) = &prefix {
+        reader.note(&setting, prefix.clone(), "", origin.clone());
+    }
+    Ok(Fed {
+        app_id,
+        prefix,
+        origin,
+    })
 }
 
 /// to Reverb only the boolean itself is true; "1" is a text and leaves the limit off.

@@ -24,6 +24,11 @@ pub(super) enum Spelling {
 #[derive(Debug)]
 pub(super) struct File {
     pub(super) server: Table,
+    /// The Redis that the servers hear each other through.
+    pub(super) scaling_server: Option<Table>,
+    /// Laravel's broadcasts through Redis, and the Redis they come from.
+    pub(super) ingest: Option<Table>,
+    pub(super) ingest_server: Option<Table>,
     /// `None` if the file says nothing of apps.
     pub(super) apps: Option<Vec<Table>>,
     pub(super) warnings: Vec<String>,
@@ -55,6 +60,9 @@ impl File {
         };
         let mut file = Self {
             server,
+            scaling_server: None,
+            ingest: None,
+            ingest_server: None,
             apps: None,
             warnings: Vec::new(),
         };
@@ -62,14 +70,14 @@ impl File {
             Spelling::Short => file.take_short(&mut top)?,
             Spelling::Laravel => file.take_laravels(&mut top)?,
         }
+        if let Some(ingest) = take(&mut top, INGEST_NAME) {
+            file.take_ingest(ingest)?;
+        }
         Ok(file)
     }
 
     fn take_short(&mut self, top: &mut Vec<Entry>) -> Result<(), Complaint> {
         self.allow("", top, SHORT)?;
-        if take(top, "redis_ingest").is_some() {
-            self.warn("[redis_ingest] is not served yet and is ignored");
-        }
         if let Some(server) = take(top, "server") {
             self.take_server(server)?;
         }
@@ -117,10 +125,28 @@ impl File {
 
     fn take_server(&mut self, server: Entry) -> Result<(), Complaint> {
         let name = server_name(self.server.spelling);
-        let entries = entries_of(name, server.node)?;
+        let mut entries = entries_of(name, server.node)?;
         self.allow(name, &entries, SERVER)?;
+        let scaling = entries.iter_mut().find(|entry| entry.key == "scaling");
+        if let Some(scaling) = scaling
+            && let Value::Table(scaling) = &mut scaling.node.value
+            && let Some(redis) = take(scaling, "server")
+        {
+            let name = format!("{name}.scaling.server");
+            self.scaling_server = Some(self.table(name, redis.line, redis.node)?);
+        }
         self.server.line = server.line;
         self.server.entries = entries;
+        Ok(())
+    }
+
+    fn take_ingest(&mut self, ingest: Entry) -> Result<(), Complaint> {
+        let mut table = self.table(INGEST_NAME.to_owned(), ingest.line, ingest.node)?;
+        if let Some(redis) = take(&mut table.entries, "server") {
+            let name = format!("{INGEST_NAME}.server");
+            self.ingest_server = Some(self.table(name, redis.line, redis.node)?);
+        }
+        self.ingest = Some(table);
         Ok(())
     }
 
@@ -137,19 +163,24 @@ impl File {
     fn take_list(&mut self, name: &str, apps: Vec<Node>) -> Result<(), Complaint> {
         let mut tables = Vec::with_capacity(apps.len());
         for (at, app) in apps.into_iter().enumerate() {
-            let (name, line) = (format!("{name}[{at}]"), app.line);
-            let entries = entries_of(&name, app)?;
-            self.allow(&name, &entries, APP)?;
-            tables.push(Table {
-                path: self.server.path.clone(),
-                spelling: self.server.spelling,
-                name,
-                line,
-                entries,
-            });
+            let table = self.table(format!("{name}[{at}]"), app.line, app)?;
+            self.allow(&table.name, &table.entries, APP)?;
+            tables.push(table);
         }
         self.apps = Some(tables);
         Ok(())
+    }
+
+    /// A table that is read on its own, by its full name.
+    fn table(&self, name: String, line: usize, node: Node) -> Result<Table, Complaint> {
+        let entries = entries_of(&name, node)?;
+        Ok(Table {
+            path: self.server.path.clone(),
+            spelling: self.server.spelling,
+            name,
+            line,
+            entries,
+        })
     }
 
     /// Looks at every key of a table; what is unknown is refused with the one that was probably
@@ -198,7 +229,7 @@ fn spelling_of(top: &[Entry]) -> Result<Spelling, Complaint> {
     let Some(laravels) = has("servers").or(has("default")).or(apps) else {
         return Ok(Spelling::Short);
     };
-    match has("server").or(has("redis_ingest")) {
+    match has("server") {
         None => Ok(Spelling::Laravel),
         Some(short) => {
             let problem = format!(
@@ -269,8 +300,8 @@ const fn key(name: &'static str) -> Key {
     Key { name, inner: &[] }
 }
 
-const SHORT: &[Key] = &[key("server"), key("apps"), key("redis_ingest")];
-const LARAVELS: &[Key] = &[key("default"), key("servers"), key("apps")];
+const SHORT: &[Key] = &[key("server"), key("apps"), INGEST];
+const LARAVELS: &[Key] = &[key("default"), key("servers"), key("apps"), INGEST];
 const LARAVELS_SERVERS: &[Key] = &[key("reverb")];
 const LARAVELS_APPS: &[Key] = &[key("provider"), key("apps")];
 const SERVER: &[Key] = &[
@@ -281,12 +312,34 @@ const SERVER: &[Key] = &[
     key("max_request_size"),
     Key {
         name: "scaling",
-        inner: &[key("enabled"), key("channel"), key("server")],
+        inner: &[key("enabled"), key("channel"), REDIS],
     },
     key("options"),
     key("pulse_ingest_interval"),
     key("telescope_ingest_interval"),
 ];
+const INGEST: Key = Key {
+    name: INGEST_NAME,
+    inner: &[key("enabled"), key("prefix"), key("app_id"), REDIS],
+};
+const REDIS: Key = Key {
+    name: "server",
+    inner: &[
+        key("url"),
+        key("host"),
+        key("port"),
+        key("scheme"),
+        key("username"),
+        key("password"),
+        key("database"),
+        key("timeout"),
+        key("ca"),
+        key("tls_verify"),
+        key("sentinels"),
+        key("sentinel_service"),
+        key("cluster"),
+    ],
+};
 const APP: &[Key] = &[
     key("app_id"),
     key("key"),
@@ -309,33 +362,36 @@ const APP: &[Key] = &[
     },
     key("options"),
 ];
+const INGEST_NAME: &str = "redis_ingest";
 /// No known key is as long; the rest of a longer word does not matter for a suggestion.
 const KEY_LETTERS_MAX: usize = 64;
 /// More warnings of unknown keys help nobody.
 const WARNINGS_MAX: usize = 20;
 
-/// The names of all settings that a file can hold, with those that Laravel alone reads left out.
+/// The names of all settings that a file can hold, with those left out that Laravel alone reads or
+/// that have the same meaning elsewhere.
 #[cfg(test)]
 pub(super) fn keys() -> Vec<String> {
+    fn full(key: &Key) -> Vec<String> {
+        let inner = key.inner.iter().flat_map(full);
+        let inner: Vec<_> = inner.map(|inner| format!("{}.{inner}", key.name)).collect();
+        if inner.is_empty() {
+            vec![key.name.to_owned()]
+        } else {
+            inner
+        }
+    }
     let ignored = [
         "options",
         "pulse_ingest_interval",
         "telescope_ingest_interval",
         "redis_prefix",
+        "scaling.server.timeout",
     ];
-    let known = SERVER
-        .iter()
-        .chain(APP)
-        .filter(|key| !ignored.contains(&key.name));
-    let full = |key: &Key| match key.inner {
-        [] => vec![key.name.to_owned()],
-        inner => inner
-            .iter()
-            .map(|inner| format!("{}.{}", key.name, inner.name))
-            .collect(),
-    };
-    let served = |key: &String| !["scaling.channel", "scaling.server"].contains(&key.as_str());
-    known.flat_map(full).filter(served).collect()
+    let known = SERVER.iter().chain(APP).chain([&INGEST]).flat_map(full);
+    let is_served =
+        |key: &String| !ignored.contains(&key.as_str()) && !key.starts_with("redis_ingest.server.");
+    known.filter(is_served).collect()
 }
 
 #[cfg(test)]

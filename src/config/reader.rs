@@ -55,6 +55,19 @@ impl<'a> Reader<'a> {
         self.sources.iter().find_map(|source| source.find(setting))
     }
 
+    /// Tells, as a warning, if a source that counts more speaks of `strong` than any of `weak`.
+    pub(super) fn overruled(&self, weak: &Setting, strong: &Setting) -> Option<String> {
+        let first = |setting| {
+            let mut sources = self.sources.iter().enumerate();
+            sources.find_map(|(rank, source)| {
+                let found = source.find(setting).filter(|found| !found.is_nothing())?;
+                Some((rank, found.origin))
+            })
+        };
+        let ((strong_rank, strong), (weak_rank, weak)) = (first(strong)?, first(weak)?);
+        (strong_rank < weak_rank).then(|| format!("{weak} is ignored: {strong} counts more"))
+    }
+
     /// Reads a setting that has a default.
     pub(super) fn read<T: fmt::Display>(
         &mut self,
@@ -111,7 +124,25 @@ impl<'a> Reader<'a> {
         Err(ConfigError::Setting { origin, problem })
     }
 
-    fn look<T>(
+    /// Looks for a text that says something even if it is empty.
+    pub(super) fn look_for_text(
+        &self,
+        setting: &Setting,
+    ) -> Result<Option<(String, Origin)>, ConfigError> {
+        let Some(found) = self.find(setting) else {
+            return Ok(None);
+        };
+        match text(&found) {
+            Ok(text) => Ok(Some((text, found.origin))),
+            Err(problem) => Err(ConfigError::Setting {
+                origin: found.origin,
+                problem,
+            }),
+        }
+    }
+
+    /// Looks for a setting without a row.
+    pub(super) fn look<T>(
         &self,
         setting: &Setting,
         form: impl Fn(&Found<'_>) -> Result<T, String>,
@@ -129,7 +160,14 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn note(&mut self, setting: &Setting, value: String, unit: &'static str, origin: Origin) {
+    /// Adds a row.
+    pub(super) fn note(
+        &mut self,
+        setting: &Setting,
+        value: String,
+        unit: &'static str,
+        origin: Origin,
+    ) {
         let value = if value.is_empty() {
             NONE.to_owned()
         } else {
@@ -156,7 +194,7 @@ pub(super) fn text(found: &Found<'_>) -> Result<String, String> {
 }
 
 /// A text that may be written as a bare number, as ids are.
-fn name(found: &Found<'_>) -> Result<String, String> {
+pub(super) fn name(found: &Found<'_>) -> Result<String, String> {
     match found.said {
         Said::Number(digits) if digits.bytes().all(|byte| byte.is_ascii_digit()) => {
             Ok(digits.to_owned())
@@ -251,6 +289,6 @@ impl fmt::Display for Names {
 /// Shown in place of a secret.
 pub(super) const MASK: &str = "********";
 /// Shown in place of an empty text or list.
-const NONE: &str = "none";
+pub(super) const NONE: &str = "none";
 /// Bounds from here on are not worth telling.
 const LARGEST: u64 = 1 << 31;

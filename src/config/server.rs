@@ -5,15 +5,16 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use super::reader::{Listing, Reader, php_truth, text, truth, whole};
+use super::file::File;
+use super::reader::{Listing, Reader, text, truth, whole};
 use super::source::{Found, Said, Setting, Source, Table, variable};
 use super::{Address, Config, ConfigError, DriverChoice, Flags};
 use crate::env::Environment;
 
-/// The sources of the server's settings.
+/// The sources of all settings but the apps'.
 pub(super) struct Sources<'a> {
     pub(super) flags: &'a Flags,
-    pub(super) table: Option<&'a Table>,
+    pub(super) file: Option<&'a File>,
     pub(super) environment: &'a Environment,
 }
 
@@ -30,11 +31,33 @@ pub(super) fn config_file(
 }
 
 impl<'a> Sources<'a> {
-    fn reader(&self) -> Reader<'a> {
-        let table = self.table.map(|table| table as &dyn Source);
+    /// Of the server, and of the bus.
+    pub(super) fn reader(&self) -> Reader<'a> {
+        self.reader_of(|file| Some(&file.server))
+    }
+
+    /// Of the Redis that carries the bus.
+    pub(super) fn reader_of_scaling_server(&self) -> Reader<'a> {
+        self.reader_of(|file| file.scaling_server.as_ref())
+    }
+
+    /// Of Laravel's broadcasts through Redis.
+    pub(super) fn reader_of_ingest(&self) -> Reader<'a> {
+        self.reader_of(|file| file.ingest.as_ref())
+    }
+
+    /// Of the Redis that these come from, if it has a table of its own. The environment is left
+    /// out: a password for one Redis is not shown to another.
+    pub(super) fn reader_of_ingest_server(&self) -> Option<Reader<'a>> {
+        let table = self.file?.ingest_server.as_ref()?;
+        (!table.entries.is_empty()).then(|| Reader::new(vec![table]))
+    }
+
+    fn reader_of(&self, table: impl Fn(&'a File) -> Option<&'a Table>) -> Reader<'a> {
+        let table = self.file.and_then(table);
         let sources = [
             Some(self.flags as &dyn Source),
-            table,
+            table.map(|table| table as &dyn Source),
             Some(self.environment),
         ];
         Reader::new(sources.into_iter().flatten().collect())
@@ -45,10 +68,10 @@ impl<'a> Sources<'a> {
         read_address(&mut self.reader(), self.flags.demo)
     }
 
-    /// Everything but the apps.
+    /// Everything but the apps and Redis.
     pub(super) fn config(&self) -> Result<Config, ConfigError> {
-        if let Some(table) = self.table {
-            refuse_tls(table)?;
+        if let Some(file) = self.file {
+            refuse_tls(&file.server)?;
         }
         let mut reader = self.reader();
         reader.read_optional(CONFIG, text, "none")?;
@@ -66,10 +89,6 @@ impl<'a> Sources<'a> {
             .key("max_request_size")
             .counts("bytes");
         let max_request_size = reader.read(request_size, whole(1, usize::MAX), 10_000)?;
-        let scaling = variable("REVERB_SCALING_ENABLED").key("scaling.enabled");
-        if reader.read(scaling, php_truth, false)? {
-            reader.warnings.push(SCALING_WARNING.to_owned());
-        }
         let config = Config {
             host,
             port,
@@ -228,9 +247,7 @@ fn route_prefix(found: &Found<'_>) -> Result<String, String> {
 }
 
 const SHARDS_MAX: usize = 256;
-const SECONDS_MAX: u64 = 86_400;
-const SCALING_WARNING: &str = "scaling (REVERB_SCALING_ENABLED, server.scaling) is not served yet: \
-     this node hears no other node";
+pub(super) const SECONDS_MAX: u64 = 86_400;
 const REUSE_PORT_WARNING: &str =
     "SLAPBACK_REUSE_PORT: without scaling, servers on one port do not hear each other";
 const TLS_PROBLEM: &str = "TLS is not served in this process yet: terminate it at the proxy in \

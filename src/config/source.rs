@@ -22,6 +22,8 @@ pub(super) struct Setting {
     pub(super) flag: &'static str,
     /// What its number counts.
     pub(super) unit: &'static str,
+    /// What a report puts before the key, where the table alone does not tell whose it is.
+    heading: &'static str,
 }
 
 /// A setting that only a variable can say, until it is given more names.
@@ -31,6 +33,7 @@ pub(super) const fn variable(variable: &'static str) -> Setting {
         key: "",
         flag: "",
         unit: "",
+        heading: "",
     }
 }
 
@@ -47,13 +50,17 @@ impl Setting {
         Self { unit, ..self }
     }
 
+    pub(super) const fn under(self, heading: &'static str) -> Self {
+        Self { heading, ..self }
+    }
+
     /// What a report calls it.
     pub(super) fn label(&self) -> String {
         if self.key.is_empty() {
             let name = self.variable.trim_start_matches("SLAPBACK_");
             name.trim_start_matches("REVERB_").to_ascii_lowercase()
         } else {
-            self.key.to_owned()
+            format!("{}{}", self.heading, self.key)
         }
     }
 }
@@ -216,6 +223,9 @@ impl Table {
 
 impl Source for Table {
     fn find(&self, setting: &Setting) -> Option<Found<'_>> {
+        if setting.key.is_empty() {
+            return None;
+        }
         let mut entries = &self.entries;
         let (tables, key) = setting
             .key

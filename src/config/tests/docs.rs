@@ -2,12 +2,11 @@
 
 use crate::app::ClientEvents;
 use crate::config::tests::{from_file, from_named, no_file};
-use crate::config::{Config, Flags, Origin, file, load};
+use crate::config::{Flags, Origin, Row, file, load};
 use crate::env::Environment;
 
 #[test]
 fn the_docs_list_every_name_with_its_key_and_default() {
-    let config = with_only_an_app();
     let documented: Vec<Vec<&str>> = section("## Environment")
         .lines()
         .filter(|line| line.starts_with("| `"))
@@ -17,13 +16,9 @@ fn the_docs_list_every_name_with_its_key_and_default() {
                 .collect()
         })
         .collect();
-    let rows: Vec<_> = config
-        .listings
-        .iter()
-        .flat_map(|listing| &listing.rows)
-        .collect();
+    let rows = rows();
     assert_eq!(documented.len(), rows.len());
-    for row in rows {
+    for row in &rows {
         let cells = documented.iter().find(|cells| cells[1] == row.variable);
         let cells = cells.unwrap_or_else(|| panic!("{} is not documented", row.variable));
         let (key, default) = (cells[2], cells[3]);
@@ -38,23 +33,45 @@ fn the_docs_list_every_name_with_its_key_and_default() {
     }
 }
 
-/// Everything but the names of the app is by default.
-fn with_only_an_app() -> Config {
+/// Every setting. All but the names of the app are by default, but for the switches of what Redis
+/// is for: on, they have further rows.
+fn rows() -> Vec<Row> {
+    let mut rows = rows_with(&[]);
+    for row in rows_with(&["REVERB_SCALING_ENABLED", "SLAPBACK_REDIS_INGEST"]) {
+        if rows.iter().all(|other| other.variable != row.variable) {
+            rows.push(row);
+        }
+    }
+    rows
+}
+
+fn rows_with(switches: &[&str]) -> Vec<Row> {
     let names = ["REVERB_APP_ID", "REVERB_APP_KEY", "REVERB_APP_SECRET"];
-    let process = names.map(|name| (name.into(), "x".into()));
-    let environment = Environment::new(process, None).unwrap();
-    load(&Flags::default(), &environment, no_file).unwrap()
+    let names = names.iter().map(|name| (name.into(), "x".into()));
+    let switches = switches.iter().map(|name| (name.into(), "true".into()));
+    let environment = Environment::new(names.chain(switches), None).unwrap();
+    let config = load(&Flags::default(), &environment, no_file).unwrap();
+    let rows = config.listings.into_iter().map(|listing| listing.rows);
+    rows.flatten().collect()
 }
 
 #[test]
 fn the_files_in_the_docs_are_read() {
-    let example = |language: &str| {
+    let example = |language: &str, at: usize| {
         let fence = format!("```{language}\n");
-        let after = section("## File").split_once(&fence).unwrap().1;
+        let after = section("## File").split(&fence).nth(at).unwrap();
         after.split("```").next().unwrap()
     };
-    assert_eq!(from_file(example("toml")).unwrap().apps.len(), 2);
-    let config = from_named("reverb.json", example("json")).unwrap();
+    assert_eq!(from_file(example("toml", 1)).unwrap().apps.len(), 2);
+    let config = from_file(example("toml", 2)).unwrap();
+    let (scaling, ingest) = (config.scaling.unwrap(), config.ingest.unwrap());
+    assert_eq!(scaling.server.username.as_deref(), Some("slapback"));
+    assert_eq!(
+        (ingest.server.username, ingest.server.tls.is_some()),
+        (None, true)
+    );
+    assert_eq!(ingest.sources[0].prefix, "shop_database_");
+    let config = from_named("reverb.json", example("json", 1)).unwrap();
     assert_eq!(config.apps[0].client_events, ClientEvents::All);
     assert_eq!(config.warnings, [""; 0]);
 }
