@@ -64,6 +64,9 @@ fn main() {
         ring_bytes: 1 << 20,
         connections_max: 1000,
         drain: Duration::ZERO,
+        ingest: None,
+        left_out: Vec::new(),
+        redis: Arc::default(),
     });
     let fleet = fleet.unwrap_or_else(|error| panic!("port {port}: {error}"));
     let name = match driver {

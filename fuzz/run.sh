@@ -22,7 +22,7 @@ rounds=$((($# + at_once - 1) / at_once))
 # Longer inputs make each try slower and are rarely another case.
 longest() {
   case $1 in
-    query | frame) echo 400 ;;
+    query | frame | resp | laravel) echo 400 ;;
     http | session) echo 500 ;;
     api) echo 700 ;;
     *) echo 1200 ;;

@@ -4,6 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -11,18 +12,21 @@ use rustix::thread::CpuSet;
 use tracing::{error, info, warn};
 
 use crate::app::Apps;
+use crate::config;
 use crate::edge::flush::Driver;
 use crate::edge::listen::{self, Listener};
-use crate::edge::poll::EventFd;
 use crate::edge::{self, Files, Plan, Serving, Stage};
 use crate::metrics::{Merged, Metrics};
 use crate::proto::session::{Protocol, Settings};
+use crate::redis;
 use crate::refusals::RefusalLog;
-use crate::ring::Inbox;
+use crate::ring::{Inbox, Wake as _};
 use crate::shard::cache::CacheLimits;
 use crate::shard::ends::{Ends, mesh};
 use crate::shard::message::ShardIndex;
 use crate::shard::{BacklogLimits, Setup};
+use crate::status::RedisStatus;
+use crate::wake::EventFd;
 
 /// Entries of all rings that lead into one shard, together.
 const RING_ENTRIES: usize = 8192;
@@ -56,6 +60,12 @@ pub struct Blueprint {
     pub connections_max: usize,
     /// Time over which a drain closes sockets.
     pub drain: Duration,
+    /// Where Laravel's redis broadcaster publishes, if that is listened to.
+    pub ingest: Option<config::Ingest>,
+    /// Names in Redis that are no channels though a prefix may fit them.
+    pub left_out: Vec<String>,
+    /// Where it is told whether Redis works.
+    pub redis: Arc<RedisStatus>,
 }
 
 /// How many shards there are, and where they run.
@@ -108,6 +118,15 @@ pub struct Fleet {
     serving: Arc<Serving>,
     metrics: Vec<Arc<Metrics>>,
     threads: Vec<JoinHandle<()>>,
+    redis: Option<RedisThread>,
+}
+
+/// The thread that talks to Redis, and how it is told to end.
+#[derive(Debug)]
+struct RedisThread {
+    is_over: Arc<AtomicBool>,
+    event: EventFd,
+    thread: JoinHandle<()>,
 }
 
 /// Close code of a drain while no other node is known: pusher-js comes back after 1 s.
@@ -128,12 +147,15 @@ impl Fleet {
         } = blueprint;
         let count = shards.count;
         let (address, listeners) = listen::bind(host, *port, usize::from(count), *is_shared)?;
-        let events = (0..count)
+        // Behind the shards' stands what the Redis thread has.
+        let all = usize::from(count) + usize::from(blueprint.ingest.is_some());
+        let events = (0..all)
             .map(|_| EventFd::new())
             .collect::<io::Result<Vec<_>>>()?;
-        let inbox = |event: &EventFd| Arc::new(Inbox::new(blueprint.ring_bytes, event.waker()));
+        let inbox =
+            |event: &EventFd| Arc::new(Inbox::new(blueprint.ring_bytes, Box::new(event.clone())));
         let inboxes: Arc<[Arc<Inbox>]> = events.iter().map(inbox).collect();
-        let metrics: Vec<_> = (0..count).map(|_| Arc::new(Metrics::default())).collect();
+        let metrics: Vec<_> = (0..all).map(|_| Arc::new(Metrics::default())).collect();
         let stage = Arc::new(Stage::default());
         let serving = Arc::new(Serving::new(Arc::clone(&blueprint.apps)));
         let common = Common {
@@ -145,11 +167,9 @@ impl Fleet {
             start: Instant::now(),
         };
         let mut threads = Vec::with_capacity(usize::from(count));
-        let capacity = (RING_ENTRIES / usize::from(count)).max(RING_ENTRIES_MIN);
-        let ends = mesh(capacity, &inboxes);
-        for ((at, ends), (listener, event)) in
-            (0..count).zip(ends).zip(listeners.into_iter().zip(events))
-        {
+        let capacity = (RING_ENTRIES / all).max(RING_ENTRIES_MIN);
+        let mut parts = mesh(capacity, &inboxes).into_iter().zip(events);
+        for ((at, listener), (ends, event)) in (0..count).zip(listeners).zip(parts.by_ref()) {
             let metrics = metrics.get(usize::from(at)).cloned().unwrap_or_default();
             let plan = blueprint.plan(ShardIndex(at), metrics, &common, ends, listener, event);
             let cpu = shards
@@ -160,12 +180,30 @@ impl Fleet {
             let thread = thread::Builder::new().name(format!("shard-{at}"));
             threads.push(thread.spawn(move || run_shard::<S>(plan, cpu))?);
         }
+        let redis = match (&blueprint.ingest, parts.next(), inboxes.last()) {
+            (Some(ingest), Some((ends, event)), Some(inbox)) => {
+                Some(RedisThread::start(redis::Plan {
+                    ingest: ingest.clone(),
+                    left_out: blueprint.left_out.clone(),
+                    status: Arc::clone(&blueprint.redis),
+                    apps: Arc::clone(&blueprint.apps),
+                    shards: count,
+                    ends,
+                    inbox: Arc::clone(inbox),
+                    event,
+                    metrics: metrics.last().cloned().unwrap_or_default(),
+                    is_over: Arc::default(),
+                })?)
+            }
+            _ => None,
+        };
         Ok(Self {
             address,
             stage,
             serving,
             metrics,
             threads,
+            redis,
         })
     }
 
@@ -187,7 +225,32 @@ impl Fleet {
             // A shard that panicked has ended the process already.
             let _ = thread.join();
         }
+        if let Some(redis) = self.redis {
+            redis.end();
+        }
         info!("stopped: {}", Merged(&self.metrics));
+    }
+}
+
+impl RedisThread {
+    fn start(plan: redis::Plan) -> io::Result<Self> {
+        let (is_over, event) = (Arc::clone(&plan.is_over), plan.event.clone());
+        let thread = thread::Builder::new().name("redis".to_owned());
+        let thread =
+            thread.spawn(move || end_if_broken("the Redis thread", || redis::run(plan)))?;
+        Ok(Self {
+            is_over,
+            event,
+            thread,
+        })
+    }
+
+    /// Tells it to end, and waits for it.
+    fn end(self) {
+        self.is_over.store(true, Ordering::Release);
+        self.event.wake();
+        // If it panicked it has ended the process already.
+        let _ = self.thread.join();
     }
 }
 
@@ -238,8 +301,7 @@ impl Blueprint {
     }
 }
 
-/// One shard's thread. Whatever goes wrong in here may have left state half changed: the process
-/// ends, its sockets close with it, and the supervisor starts it anew.
+/// One shard's thread.
 fn run_shard<S: Protocol>(plan: Plan, cpu: Option<usize>) {
     if let Some(cpu) = cpu {
         let mut set = CpuSet::new();
@@ -248,20 +310,17 @@ fn run_shard<S: Protocol>(plan: Plan, cpu: Option<usize>) {
             warn!(cpu, %error, "a shard could not be pinned");
         }
     }
-    match catch_unwind(AssertUnwindSafe(|| edge::run::<S>(plan))) {
-        Ok(Ok(())) => {}
-        Ok(Err(failure)) => {
-            error!(%failure, "a shard failed");
-            end_broken();
-        }
-        Err(_) => {
-            error!("a shard panicked");
-            end_broken();
-        }
-    }
+    end_if_broken("a shard", || edge::run::<S>(plan));
 }
 
-fn end_broken() {
+/// Runs a thread's work. Whatever goes wrong in it may have left state half changed: the process
+/// ends, its sockets close with it, and the supervisor starts it anew.
+fn end_if_broken(who: &str, work: impl FnOnce() -> io::Result<()>) {
+    match catch_unwind(AssertUnwindSafe(work)) {
+        Ok(Ok(())) => return,
+        Ok(Err(failure)) => error!(%failure, "{who} failed"),
+        Err(_) => error!("{who} panicked"),
+    }
     crate::log::flush();
     std::process::exit(crate::EXIT_INTERNAL);
 }

@@ -5,12 +5,12 @@
 //! - [`cli`], [`check`], [`health`], [`reload`], [`restart`]: the command line and what its
 //!   commands do.
 //! - [`fleet`]: threads, mesh, drain.
-//! - [`edge`]: the kernel's side of one shard: accept, read, flush.
+//! - [`edge`], [`redis`]: the kernel's side of one shard: accept, read, flush; the Redis thread.
 //! - [`shard`]: one shard without the kernel: sessions, index, homes, turn logs.
-//! - [`ring`], [`refusals`]: how shards reach one another; the log of what was refused.
+//! - [`ring`], [`wake`], [`refusals`]: how threads reach one another; the log of what was refused.
 //! - [`proto`]: one connection: HTTP, WebSocket, the Pusher protocol.
 //! - [`app`], [`broadcast`], [`config`], [`env`](mod@env), [`hex`], [`limits`], [`log`],
-//!   [`metrics`]: what they all speak of, and what the operator says.
+//!   [`metrics`], [`status`]: what they all speak of, and what the operator says.
 //!
 //! Imports point downwards in this list, never back. `proto` and `shard` name no socket, clock,
 //! thread or runtime.
@@ -29,11 +29,14 @@ pub mod limits;
 pub mod log;
 pub mod metrics;
 pub mod proto;
+pub mod redis;
 pub mod refusals;
 pub mod reload;
 pub mod restart;
 pub mod ring;
 pub mod shard;
+pub mod status;
+pub mod wake;
 
 /// Exit code: asked to stop.
 pub const EXIT_STOPPED: i32 = 0;

@@ -243,6 +243,7 @@ fn blueprint(
         path_prefix: config.path.clone(),
         timestamp_tolerance_s: config.auth_timestamp_tolerance_s,
     };
+    let redis = Arc::default();
     let demo_page = config.demo.then(|| demo_page(&apps));
     let max_request_size = config.max_request_size;
     Blueprint {
@@ -256,6 +257,7 @@ fn blueprint(
             api,
             max_request_size,
             demo_page,
+            redis: Arc::clone(&redis),
         }),
         limits: BacklogLimits {
             bytes: config.backlog_bytes,
@@ -269,6 +271,13 @@ fn blueprint(
         ring_bytes: config.ring_bytes,
         connections_max,
         drain: Duration::from_secs(config.drain_seconds),
+        ingest: config.ingest.clone(),
+        left_out: config
+            .scaling
+            .iter()
+            .map(|scaling| scaling.channel.clone())
+            .collect(),
+        redis,
     }
 }
 

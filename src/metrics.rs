@@ -59,6 +59,16 @@ counters! {
     Delivered => "delivered",
     /// Last events of cache channels dropped for want of room.
     CacheDropped => "cache_dropped",
+    /// Sockets closed with 4100 because events of their channel were lost on the way from Redis.
+    GapClosed => "gap_closed",
+    /// Messages of Laravel's redis broadcaster that were taken.
+    IngestTaken => "ingest_taken",
+    /// Messages under the prefix of Laravel's redis broadcaster that are none of its events.
+    IngestRefused => "ingest_refused",
+    /// Events from Redis that a shard had no room for.
+    RedisGap => "redis_gap",
+    /// Connections to Redis that were lost.
+    RedisLost => "redis_lost",
     /// Backlogs closed for their bytes.
     BacklogBytes => "backlog_bytes",
     /// Backlogs closed for want of progress.

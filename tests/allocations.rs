@@ -148,6 +148,9 @@ fn start(driver: Driver) -> Fleet {
         ring_bytes: 64 << 20,
         connections_max: 10 * SUBSCRIBERS,
         drain: Duration::ZERO,
+        ingest: None,
+        left_out: Vec::new(),
+        redis: Arc::default(),
     })
     .unwrap()
 }

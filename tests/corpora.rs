@@ -54,6 +54,16 @@ fn configuration_files_are_accepted_whole_or_refused_at_a_line() {
 }
 
 #[test]
+fn what_redis_says_is_read_the_same_however_it_is_cut() {
+    replay("resp", targets::resp::run);
+}
+
+#[test]
+fn messages_of_laravels_redis_broadcaster_are_what_another_reader_finds_in_them() {
+    replay("laravel", targets::laravel::run);
+}
+
+#[test]
 fn scripts_leave_every_socket_told_and_nothing_behind() {
     let mut counted: Vec<(Counter, u64)> = EXPECTED.iter().map(|&counter| (counter, 0)).collect();
     replay("session", |script| {

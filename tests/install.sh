@@ -30,6 +30,19 @@ apt_install() {
   as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null
 }
 
+# Debian starts what it installs; the tests start their own.
+stop_service() {
+  if command -v systemctl >/dev/null; then
+    as_root systemctl disable --now "$1" 2>/dev/null || true
+  fi
+}
+
+need_redis() {
+  command -v redis-server >/dev/null && return
+  apt_install redis-server
+  stop_service redis-server
+}
+
 need_rust() {
   command -v cargo >/dev/null \
     || die "no cargo: install Rust 1.88 or newer (rustup, or the distribution's rustc and cargo)"
@@ -41,6 +54,8 @@ need_rust() {
   command -v cc >/dev/null || apt_install gcc libc6-dev
   # tests/forbidden starts the server behind a filter that a Python script installs.
   command -v python3 >/dev/null || apt_install python3
+  need_redis
+  command -v openssl >/dev/null || apt_install openssl
   # Some tests have a network of their own.
   command -v unshare >/dev/null || apt_install util-linux
   command -v ip >/dev/null || apt_install iproute2
@@ -59,6 +74,13 @@ need_e2e() {
     (cd tests/e2e && npm ci)
     cp "$lock" tests/e2e/node_modules/.installed
   fi
+  need_redis
+  # Laravel's own code, as Debian packages it, publishes to Redis.
+  local package
+  for package in php-cli php-illuminate-{broadcasting,container,http,redis,routing} php-redis; do
+    dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' \
+      || apt_install "$package"
+  done
   python3 -c 'import ensurepip, venv' 2>/dev/null || apt_install python3 python3-venv
   local pins=tests/e2e/python/requirements.txt venv=target/e2e-venv
   if ! cmp -s "$pins" "$venv/.installed"; then
@@ -70,7 +92,6 @@ need_e2e() {
   fi
 }
 
-# Debian starts what it installs; these are started by the tests alone.
 need_proxies() {
   need_e2e
   local name package
@@ -79,9 +100,7 @@ need_proxies() {
     package=$name
     [ "$name" = nginx ] && package=nginx-light
     apt_install "$package"
-    if command -v systemctl >/dev/null; then
-      as_root systemctl disable --now "$name" 2>/dev/null || true
-    fi
+    stop_service "$name"
   done
 }
 

@@ -10,7 +10,9 @@ pub mod config;
 pub mod dotenv;
 pub mod frame;
 pub mod http;
+pub mod laravel;
 pub mod query;
+pub mod resp;
 pub mod session;
 
 mod fleet;

@@ -12,10 +12,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub(super) use self::prefixes::Fed;
-use super::ConfigError;
 use super::reader::{MASK, Reader, Row, php_truth, text, truth, whole};
 use super::server::{SECONDS_MAX, Sources};
 use super::source::{Found, Setting, variable};
+use super::{ConfigError, host_in_url};
 
 /// Where a Redis is and how to get in.
 #[derive(Clone, PartialEq, Eq)]
@@ -44,6 +44,22 @@ impl fmt::Debug for RedisServer {
             .field("database", &self.database)
             .field("topology", &self.topology)
             .finish()
+    }
+}
+
+/// Where it is, without what opens it.
+impl fmt::Display for RedisServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.tls.is_some() {
+            f.write_str("tls://")?;
+        }
+        if let Topology::Sentinel { sentinels, service } = &self.topology {
+            return write!(f, "{service} of {} sentinels", sentinels.len());
+        }
+        match &self.address {
+            RedisAddress::Tcp { host, port } => write!(f, "{}:{port}", host_in_url(host)),
+            RedisAddress::Unix(path) => write!(f, "{}", path.display()),
+        }
     }
 }
 
@@ -137,9 +153,6 @@ pub(super) fn read(sources: &Sources<'_>, apps: &[Fed]) -> Result<Read, ConfigEr
     if is_scaling {
         bus.warnings.push(SCALING_WARNING.to_owned());
     }
-    if is_ingesting {
-        bus.warnings.push(INGEST_WARNING.to_owned());
-    }
     let own = sources.reader_of_ingest_server().filter(|_| is_ingesting);
     let own = own.map(|reader| read_server(&mut ingest, reader, "redis_ingest.server."));
     let own = own.transpose()?;
@@ -230,8 +243,6 @@ fn subscribed_by(found: &Found<'_>) -> Result<&'static str, String> {
 
 const SCALING_WARNING: &str = "scaling (REVERB_SCALING_ENABLED, server.scaling) is not served yet: \
      this node hears no other node";
-const INGEST_WARNING: &str =
-    "redis_ingest (SLAPBACK_REDIS_INGEST) is not served yet and is ignored";
 const SCALING: Setting = variable("REVERB_SCALING_ENABLED").key("scaling.enabled");
 const INGEST: Setting = variable("SLAPBACK_REDIS_INGEST")
     .key("enabled")

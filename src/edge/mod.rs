@@ -15,6 +15,7 @@ mod stage;
 
 use std::cell::{Cell, RefCell, RefMut};
 use std::io;
+use std::os::fd::AsFd as _;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -25,7 +26,7 @@ pub use crate::edge::files::Files;
 use crate::edge::flush::Driver;
 use crate::edge::listen::Listener;
 use crate::edge::pace::Pace;
-use crate::edge::poll::{Bounce, EventFd, Notify};
+use crate::edge::poll::{Bounce, Notify, Readiness};
 use crate::edge::socket::Socket;
 pub use crate::edge::stage::{Serving, Stage};
 use crate::proto::Now;
@@ -37,6 +38,7 @@ use crate::shard::flusher::Flusher;
 use crate::shard::index::Slot;
 use crate::shard::message::SessionKey;
 use crate::shard::{Command, Reading, Setup, Shard, wheel};
+use crate::wake::EventFd;
 
 /// Sockets flushed before rings, reads and accepts get their turn again.
 const FLUSH_CHUNK: usize = 256;
@@ -54,7 +56,7 @@ pub struct Plan {
     pub listener: Listener,
     /// Its ends of the rings.
     pub ends: Ends,
-    /// Every shard's inbox, by number.
+    /// Every shard's inbox, by number, then that of the Redis thread if there is one.
     pub inboxes: Arc<[Arc<Inbox>]>,
     /// Its own wake.
     pub event: EventFd,
@@ -80,6 +82,7 @@ pub(crate) struct Edge<S: Protocol> {
     commands: RefCell<Vec<Command>>,
     inbox: Arc<Inbox>,
     inboxes: Arc<[Arc<Inbox>]>,
+    shards: usize,
     turn_due: Notify,
     pace: RefCell<Pace>,
     bounce: Bounce,
@@ -128,6 +131,7 @@ async fn serve<S: Protocol>(plan: Plan, flusher: Box<dyn Flusher>) -> io::Result
         return Err(io::Error::other("a shard has no inbox"));
     };
     let edge = Rc::new(Edge {
+        shards: usize::from(plan.setup.shards),
         shard: RefCell::new(Shard::<S>::new(plan.setup)),
         flusher: RefCell::new(flusher),
         sockets: RefCell::default(),
@@ -151,7 +155,7 @@ async fn serve<S: Protocol>(plan: Plan, flusher: Box<dyn Flusher>) -> io::Result
         is_drained: Cell::default(),
         fleet_drained: Notify::default(),
     });
-    let wakes = plan.event.readiness()?;
+    let wakes = Readiness::new(plan.event.as_fd().try_clone_to_owned()?)?;
     let listener = Rc::new(plan.listener);
     let accepts = listener.readiness()?;
     monoio::spawn(wake_task(Rc::clone(&edge), plan.event, wakes));
@@ -182,7 +186,7 @@ async fn bounce_task<S: Protocol>(edge: Rc<Edge<S>>) {
     }
 }
 
-async fn wake_task<S: Protocol>(edge: Rc<Edge<S>>, event: EventFd, wakes: poll::Readiness) {
+async fn wake_task<S: Protocol>(edge: Rc<Edge<S>>, event: EventFd, wakes: Readiness) {
     loop {
         if let Err(error) = wakes.readable().await {
             warn!(%error, "waiting for other shards failed");
@@ -453,7 +457,7 @@ impl<S: Protocol> Edge<S> {
         let is_drained = shard.is_drained();
         let was_drained = self.is_drained.replace(is_drained);
         let drained = self.stage.count_drained(was_drained, is_drained);
-        if drained == self.inboxes.len() || shard.is_drain_over(self.now().instant) {
+        if drained == self.shards || shard.is_drain_over(self.now().instant) {
             shard.end_drain();
             self.fleet_drained.raise();
         }

@@ -7,12 +7,7 @@ use std::future::poll_fn;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::sync::Arc;
 use std::task::{Poll, Waker};
-
-use rustix::event::{EventfdFlags, eventfd};
-
-use crate::ring::Wake;
 
 /// A descriptor that can be waited for and nothing else, whatever kind it is.
 ///
@@ -29,43 +24,6 @@ impl Readiness {
     /// Waits until it is readable.
     pub async fn readable(&self) -> io::Result<()> {
         self.0.readable(false).await
-    }
-}
-
-/// Wakes a shard's thread from any other: an eventfd.
-pub struct EventFd(Arc<OwnedFd>);
-
-impl EventFd {
-    /// A new eventfd at zero.
-    pub fn new() -> io::Result<Self> {
-        let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
-        Ok(Self(Arc::new(eventfd(0, flags)?)))
-    }
-
-    /// The other end, for producers.
-    pub fn waker(&self) -> Box<dyn Wake> {
-        Box::new(EventFdWaker(Arc::clone(&self.0)))
-    }
-
-    /// Something to wait on.
-    pub fn readiness(&self) -> io::Result<Readiness> {
-        Readiness::new(self.0.try_clone()?)
-    }
-
-    /// Takes all wakes so far.
-    pub fn clear(&self) {
-        let mut count = [0; 8];
-        // Nothing to take is fine: two wakes may have come as one.
-        let _ = rustix::io::read(&*self.0, &mut count);
-    }
-}
-
-struct EventFdWaker(Arc<OwnedFd>);
-
-impl Wake for EventFdWaker {
-    fn wake(&self) {
-        // It fails only if the counter is full, and then the thread is being woken anyway.
-        let _ = rustix::io::write(&*self.0, &1u64.to_ne_bytes());
     }
 }
 

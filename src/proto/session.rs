@@ -15,6 +15,7 @@ use crate::proto::api::{ApiSettings, Facts, Question};
 use crate::proto::event::{self, Scratch};
 use crate::proto::frame::{self, Decoder, Incoming};
 use crate::proto::presence::Member;
+use crate::status::RedisStatus;
 
 mod http_phase;
 mod web_socket;
@@ -31,6 +32,8 @@ pub struct Settings {
     pub max_request_size: usize,
     /// The page served at `/`, in demo mode only.
     pub demo_page: Option<String>,
+    /// Whether Redis works, for `/up?verbose`.
+    pub redis: Arc<RedisStatus>,
 }
 
 /// What a session may look at during one call.

@@ -89,6 +89,17 @@ impl Cache {
         (now < entry.until).then_some(&entry.event)
     }
 
+    /// Keeps no event of a channel any longer, or of a whole app.
+    pub fn forget(&mut self, app: AppIndex, channel: Option<&str>) {
+        let Some(channel) = channel else {
+            self.apps.remove(&app);
+            return;
+        };
+        if let Some(store) = self.apps.get_mut(&app) {
+            store.forget(channel);
+        }
+    }
+
     /// Gives back the memory of what is too old.
     pub fn sweep(&mut self, now: Instant) {
         self.apps.retain(|_, store| {

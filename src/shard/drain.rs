@@ -126,11 +126,7 @@ impl<S: Protocol> Shard<S> {
             .at_key(key)
             .is_some_and(|known| known.life == Life::Open);
         if is_open {
-            self.call(now, key.slot, |session, _, effects| {
-                session.close(code, "Server is restarting", effects);
-                0
-            });
-            self.execute(now, key.slot);
+            self.close_with(now, key.slot, (code, "Server is restarting"));
         }
     }
 

@@ -20,6 +20,9 @@ use crate::shard::index::{Index, Slot};
 use crate::shard::message::{Join, Joined, Message, SessionKey, ShardIndex};
 use crate::shard::question::Ask;
 
+/// Close code of a socket that has missed events: pusher-js comes back after 1 s.
+const CLOSE_GAP: (u16, &str) = (4100, "Events were missed");
+
 /// What one session is subscribed to.
 struct OfSession<'a> {
     index: &'a Index,
@@ -201,6 +204,7 @@ impl<S: Protocol> Shard<S> {
                     (None, _) => {}
                 }
             }
+            Message::Gap { app, channel } => self.handle_gap(now, app, channel.as_deref()),
             Message::Ask(ask) => self.handle_ask(now, ask),
             Message::Part(part) => self.handle_part(now, *part),
             Message::Answer(whole) => self.handle_answer(now, *whole),
@@ -254,6 +258,22 @@ impl<S: Protocol> Shard<S> {
                 count += 1;
             }
             self.metrics.add(Counter::Delivered, count);
+        }
+    }
+
+    /// What the subscribers of a channel have missed nobody can give them: they come back and ask
+    /// their application. An older event must not be shown to them as the last one.
+    fn handle_gap(&mut self, now: Now, app: AppIndex, channel: Option<&str>) {
+        self.homes.forget(app, channel);
+        let slots: Vec<_> = if let Some(channel) = channel {
+            self.index.slots(app, channel).to_vec()
+        } else {
+            let sockets = self.by_socket.values().filter(|socket| socket.0 == app);
+            sockets.map(|&(_, slot)| slot).collect()
+        };
+        for slot in slots {
+            self.metrics.add(Counter::GapClosed, 1);
+            self.close_with(now, slot, CLOSE_GAP);
         }
     }
 
@@ -337,6 +357,15 @@ impl<S: Protocol> Shard<S> {
             session,
         };
         self.send(home_of(app, self.shards), leave);
+    }
+
+    /// Has a session close its connection, with a code and a reason.
+    pub(super) fn close_with(&mut self, now: Now, slot: Slot, (code, reason): (u16, &str)) {
+        self.call(now, slot, |session, _, effects| {
+            session.close(code, reason, effects);
+            0
+        });
+        self.execute(now, slot);
     }
 
     /// Our Close frame stands in the turn log: the session leaves, and the peer's is awaited.

@@ -10,7 +10,7 @@ use crate::metrics::Counter;
 use crate::proto::Now;
 use crate::proto::session::Protocol;
 use crate::ring::{Inbox, Receiver, Sender, ring};
-use crate::shard::message::Message;
+use crate::shard::message::{Message, ShardIndex};
 
 /// A turn takes no more in than this before it flushes, bytes.
 pub const TURN_BYTES_MAX: usize = 4 << 20;
@@ -82,15 +82,36 @@ impl Ends {
     /// Puts the shard's messages on their rings, and wakes each destination that sleeps once.
     pub fn publish<S: Protocol>(&mut self, shard: &mut Shard<S>) {
         for (to, message) in shard.outbox.drain(..) {
-            if let Some(Some(sender)) = self.senders.get_mut(usize::from(to.0))
-                && sender.push(message)
-            {
+            if self.push(to, message) {
                 shard.metrics.add(Counter::Spilled, 1);
             }
         }
+        self.wake();
+    }
+
+    /// Puts a message on the ring to a shard, to be seen when it next looks. Tells whether it went
+    /// into the spill.
+    pub fn push(&mut self, to: ShardIndex, message: Message) -> bool {
+        match self.senders.get_mut(usize::from(to.0)) {
+            Some(Some(sender)) => sender.push(message),
+            _ => false,
+        }
+    }
+
+    /// Moves spills on, and wakes each destination once that sleeps and was given anything.
+    pub fn wake(&mut self) {
         for sender in self.senders.iter_mut().flatten() {
             sender.publish();
         }
+    }
+
+    /// Is more waiting for a shard than it should be given?
+    pub fn is_over_full(&self, to: ShardIndex) -> bool {
+        let sender = self.senders.get(usize::from(to.0));
+        sender.is_some_and(|sender| {
+            let inbox = sender.as_ref().map(Sender::destination);
+            inbox.is_some_and(Inbox::is_over_full)
+        })
     }
 
     /// Does a ring hold anything for this shard?

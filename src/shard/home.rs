@@ -134,6 +134,12 @@ impl Homes {
         self.cache.keep(now, broadcast)
     }
 
+    /// Later events of a channel, or of any of the app, were lost: what is kept is no longer the
+    /// last.
+    pub fn forget(&mut self, app: AppIndex, channel: Option<&str>) {
+        self.cache.forget(app, channel);
+    }
+
     /// Time has passed: what was kept too long goes.
     pub fn handle_tick(&mut self, now: Instant) {
         self.cache.sweep(now);

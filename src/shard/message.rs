@@ -56,6 +56,13 @@ pub enum Message {
         /// Who left.
         session: SessionKey,
     },
+    /// From the Redis thread, to every shard: events of this channel were lost on the way.
+    Gap {
+        /// The app of the channel.
+        app: AppIndex,
+        /// The channel's name; `None` when there are too many to name.
+        channel: Option<Box<str>>,
+    },
     /// To every shard: say to the home what you know.
     Ask(Ask),
     /// To a home: what one shard knows.
@@ -104,6 +111,9 @@ impl Weigh for Message {
             // The cached event is the home's, or its delivery waits in the same ring.
             Self::Joined(joined) => joined.channel.len() + joined.frames.len() + 2 * ENTRY_BYTES,
             Self::Leave { channel, .. } => channel.len() + ENTRY_BYTES,
+            Self::Gap { channel, .. } => {
+                channel.as_ref().map_or(0, |name| name.len()) + ENTRY_BYTES
+            }
             Self::Published(_) => ENTRY_BYTES,
             Self::Ask(ask) => ask.question.weight(),
             Self::Part(part) | Self::Answer(part) => part.weight(),

@@ -151,11 +151,7 @@ impl<S: Protocol> Shard<S> {
             .collect();
         for slot in theirs {
             self.metrics.add(Counter::Terminated, 1);
-            self.call(now, slot, |session, _, effects| {
-                session.close(CLOSE_TERMINATED.0, CLOSE_TERMINATED.1, effects);
-                0
-            });
-            self.execute(now, slot);
+            self.close_with(now, slot, CLOSE_TERMINATED);
         }
     }
 }

@@ -5,6 +5,7 @@
 //   CHROMIUM_BIN                  the browser (default chromium)
 //   E2E_CLIENTS                   where pages run: node,chromium
 //   E2E_DRIVERS, E2E_SHARDS       how the server runs: uring,epoll and 1,4
+//   E2E_MESSAGES                  how many Laravel publishes in a row (default 20000)
 //   E2E_FRONTS                    what stands before it: none, or some of nginx,caddy,haproxy
 import { spawn } from 'node:child_process';
 import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
@@ -30,8 +31,9 @@ for (const front of listed('E2E_FRONTS', 'none'))
 
 /** Which folders of suites are for this way. */
 function folders({ client, front }) {
-  if (client === 'chromium') return ['clients', 'browser'];
-  return ['clients', 'libraries', ...(front === 'none' ? [] : ['proxies'])];
+  const alone = front === 'none';
+  if (client === 'chromium') return ['clients', 'browser', ...(alone ? ['redis'] : [])];
+  return ['clients', 'libraries', alone ? 'redis' : 'proxies'];
 }
 
 function suites(folder) {

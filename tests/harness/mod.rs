@@ -12,12 +12,14 @@ use std::{fmt, fs};
 
 pub use alone::alone;
 pub use client::{ACCEPTED, Client, Frame, Opcode, close_payload, encode, upgrade_head};
+pub use redis::Redis;
 pub use server::Server;
 
 mod alone;
 pub mod api;
 mod apps;
 mod client;
+mod redis;
 mod server;
 
 /// How long anything may take to come. Only a failing test waits as long, or a starved machine.

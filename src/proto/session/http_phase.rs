@@ -187,6 +187,10 @@ impl HttpPhase {
                 let answer = json(503, br#"{"health":"LEAVING"}"#, manner);
                 answer_with(&answer, context, effects)
             }
+            Route::Up if request.query == "verbose" => {
+                let body = context.settings.redis.verbose(context.now.instant);
+                answer_with(&json(200, body.as_bytes(), manner), context, effects)
+            }
             Route::Up => {
                 let answer = json(200, br#"{"health":"OK"}"#, manner);
                 answer_with(&answer, context, effects)

@@ -1,12 +1,12 @@
 // What clients and publishers connect to: the server itself, or the proxy that `E2E_FRONT` names,
 // run with the very file that deploy/proxies has for operators.
 import { mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
-import net from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 import { Child, until } from './child.js';
+import { freePort } from './port.js';
 import { isUp } from './server.js';
 
 const FILES = fileURLToPath(new URL('../../../deploy/proxies', import.meta.url));
@@ -96,12 +96,4 @@ class Front {
   stop() {
     return this.child.stop('SIGTERM');
   }
-}
-
-async function freePort() {
-  const probe = net.createServer();
-  await new Promise((resolve) => probe.listen(0, HOST, resolve));
-  const { port } = probe.address();
-  await new Promise((resolve) => probe.close(resolve));
-  return port;
 }

@@ -1,0 +1,182 @@
+//! Laravel's redis broadcaster: what it publishes, and under which names.
+//!
+//! Called by `ingest`; knows no socket. An event that came this way is delivered byte for byte as
+//! the same event of the HTTP API would be: `data` is passed on as it was encoded, without the
+//! `socket` that Laravel leaves in it.
+
+use crate::app::AppIndex;
+use crate::broadcast::{Broadcast, Delivery, SocketId};
+use crate::proto::channel::ChannelKind;
+use crate::proto::json::{self, Malformed, Value, Workspace};
+use crate::proto::{event, frame};
+
+/// Buffers reused between messages.
+#[derive(Default)]
+pub struct Scratch {
+    outer: Workspace,
+    inner: Workspace,
+    data: String,
+}
+
+/// A message that is no event of Laravel's: why.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct NotAnEvent(&'static str);
+
+/// Reads `{"event":…,"data":…,"socket":…}`, published for a channel without its prefix.
+///
+/// # Errors
+/// It is not a JSON object with a name in `event`.
+pub fn read(
+    payload: &[u8],
+    channel: &str,
+    app: AppIndex,
+    scratch: &mut Scratch,
+) -> Result<Broadcast, NotAnEvent> {
+    let Ok(payload) = str::from_utf8(payload) else {
+        return Err(NotAnEvent("it is not UTF-8"));
+    };
+    let Scratch { outer, inner, data } = scratch;
+    let (mut name, mut value, mut except) = (None, Value::Null, None);
+    let read = json::visit(payload, outer, |child| match (child.key, child.value) {
+        (Some("event"), Value::Text { text, .. }) => name = Some(text),
+        (Some("event"), _) => name = None,
+        (Some("data"), data) => value = data,
+        (Some("socket"), Value::Text { text, .. }) => except = SocketId::parse(text),
+        (Some("socket"), _) => except = None,
+        _ => {}
+    });
+    match read {
+        Ok(Value::Object { .. }) => {}
+        Ok(_) => return Err(NotAnEvent("it is no JSON object")),
+        Err(Malformed) => return Err(NotAnEvent("it is not JSON")),
+    }
+    let name = name.filter(|name| !json::is_blank(name));
+    let Some(name) = name else {
+        return Err(NotAnEvent("it has no event"));
+    };
+    let data = match value {
+        Value::Object { raw } if raw.contains(SOCKET_KEY) => without_socket(raw, inner, data),
+        value => value.raw(),
+    };
+    let frame = frame::text_frame(|out| event::api_event(out, name, data, channel));
+    Ok(Broadcast {
+        app,
+        deliveries: vec![Delivery {
+            channel: channel.into(),
+            except,
+            frame,
+            is_kept: ChannelKind::of(channel).keeps(name),
+        }],
+    })
+}
+
+/// As `json_encode` writes it; other spellings of the name come from nobody.
+const SOCKET_KEY: &str = "\"socket\"";
+
+/// An object without its members named `socket`. Every other byte stays. An object that has no
+/// other member is a PHP array with nothing in it, and those are lists.
+fn without_socket<'a>(raw: &'a str, inner: &mut Workspace, out: &'a mut String) -> &'a str {
+    out.clear();
+    let start = raw.as_ptr() as usize;
+    // Where the last member begins that is not copied yet; what stands before the first stays.
+    let mut from = 0;
+    let (mut is_copied, mut has_other, mut ends_dropped) = (true, false, false);
+    // The slice is part of a document that has passed the same check.
+    let _ = json::visit(raw, inner, |child| {
+        let key = child.key_raw.as_ptr() as usize - start;
+        if is_copied {
+            out.push_str(raw.get(from..key).unwrap_or_default());
+        }
+        from = key;
+        ends_dropped = child.key == Some("socket");
+        is_copied = !ends_dropped;
+        has_other |= is_copied;
+    });
+    if !has_other {
+        return "[]";
+    }
+    if ends_dropped {
+        // The comma before it is the last one: behind it there was but the name.
+        out.truncate(out.rfind(',').unwrap_or(out.len()));
+        out.push('}');
+    } else {
+        out.push_str(raw.get(from..).unwrap_or_default());
+    }
+    out
+}
+
+/// Which names are events of which app.
+#[derive(Debug)]
+pub struct Prefixes {
+    /// The longest prefix first.
+    sources: Vec<Source>,
+    /// Names that are none, whatever the prefix.
+    left_out: Vec<String>,
+}
+
+#[derive(Debug)]
+struct Source {
+    prefix: String,
+    pattern: String,
+    app: AppIndex,
+}
+
+impl Prefixes {
+    /// `left_out`: names that are not to be taken for channels, and what begins with one of them
+    /// and a colon.
+    pub fn new(sources: impl Iterator<Item = (String, AppIndex)>, left_out: Vec<String>) -> Self {
+        let source = |(prefix, app): (String, AppIndex)| Source {
+            pattern: pattern(&prefix),
+            prefix,
+            app,
+        };
+        let mut sources: Vec<_> = sources.map(source).collect();
+        sources.sort_by_key(|source| std::cmp::Reverse(source.prefix.len()));
+        Self { sources, left_out }
+    }
+
+    /// What to give to `PSUBSCRIBE`.
+    pub fn patterns(&self) -> impl Iterator<Item = &str> {
+        self.sources.iter().map(|source| source.pattern.as_str())
+    }
+
+    /// The app and the channel that a message is for. Where several patterns fit Redis sends the
+    /// message once for each; it is for the app with the longest prefix, once.
+    pub fn find<'a>(&self, pattern: &[u8], name: &'a [u8]) -> Option<(AppIndex, &'a [u8])> {
+        let mut fitting = self.sources.iter().filter_map(|source| {
+            let channel = name.strip_prefix(source.prefix.as_bytes())?;
+            Some((source, channel))
+        });
+        let (source, channel) = fitting.next()?;
+        let is_its_own = source.pattern.as_bytes() == pattern;
+        (is_its_own && !self.is_left_out(name)).then_some((source.app, channel))
+    }
+
+    fn is_left_out(&self, name: &[u8]) -> bool {
+        let begins = |left_out: &String| {
+            let rest = name.strip_prefix(left_out.as_bytes());
+            matches!(rest, Some([] | [b':', ..]))
+        };
+        // What Redis itself says of keys is no application's channel.
+        name.starts_with(b"__keyspace@")
+            || name.starts_with(b"__keyevent@")
+            || self.left_out.iter().any(begins)
+    }
+}
+
+/// A glob pattern for every name under a prefix.
+fn pattern(prefix: &str) -> String {
+    let mut pattern = String::with_capacity(prefix.len() + 1);
+    for letter in prefix.chars() {
+        if matches!(letter, '*' | '?' | '[' | ']' | '\\') {
+            pattern.push('\\');
+        }
+        pattern.push(letter);
+    }
+    pattern.push('*');
+    pattern
+}
+
+#[cfg(test)]
+mod tests;

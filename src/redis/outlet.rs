@@ -1,0 +1,116 @@
+//! What Redis brings, on its way to the shards: over the rings, each shard woken once per batch.
+//!
+//! Used by the Redis thread alone. Never waits for a shard: for one that has more than it should be
+//! given, events become a gap, said once per channel and batch.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use ahash::RandomState;
+
+use crate::app::AppIndex;
+use crate::broadcast::{Broadcast, Delivery};
+use crate::metrics::{Counter, Metrics};
+use crate::proto::channel::ChannelKind;
+use crate::shard::ends::Ends;
+use crate::shard::home::home_of;
+use crate::shard::message::{Message, ShardIndex};
+
+/// The Redis thread's ends of the rings.
+pub(super) struct Outlet {
+    ends: Ends,
+    shards: u16,
+    metrics: Arc<Metrics>,
+    /// By shard: the channels of which it is told in this batch that events were lost.
+    gaps: Vec<HashSet<Gap, RandomState>>,
+}
+
+/// A channel of an app, or any of them.
+type Gap = (AppIndex, Option<Box<str>>);
+
+/// Channels of one batch that a shard is told of by name; behind them it is told of whole apps.
+const GAPS_MAX: usize = 256;
+
+impl Outlet {
+    pub(super) fn new(ends: Ends, shards: u16, metrics: Arc<Metrics>) -> Self {
+        let gaps = (0..shards).map(|_| HashSet::default()).collect();
+        Self {
+            ends,
+            shards,
+            metrics,
+            gaps,
+        }
+    }
+
+    /// Sends one event to its subscribers. Plain channels go straight to every shard; presence and
+    /// cache channels have what must stay in one order at their home, so they go there.
+    pub(super) fn deliver(&mut self, broadcast: Broadcast) {
+        let Broadcast { app, deliveries } = broadcast;
+        let is_of_home = |delivery: &Delivery| {
+            let kind = ChannelKind::of(&delivery.channel);
+            kind.is_presence() || kind.is_cache()
+        };
+        let (ordered, plain): (Vec<_>, Vec<_>) = if deliveries.iter().any(is_of_home) {
+            deliveries.into_iter().partition(is_of_home)
+        } else {
+            (Vec::new(), deliveries)
+        };
+        if !plain.is_empty() {
+            let broadcast = Arc::new(Broadcast {
+                app,
+                deliveries: plain,
+            });
+            for shard in (0..self.shards).map(ShardIndex) {
+                let message = Message::Deliver(Arc::clone(&broadcast));
+                self.push(shard, message, &broadcast);
+            }
+        }
+        if !ordered.is_empty() {
+            let broadcast = Arc::new(Broadcast {
+                app,
+                deliveries: ordered,
+            });
+            let message = Message::Publish {
+                broadcast: Arc::clone(&broadcast),
+                answer_to: None,
+                question: None,
+            };
+            self.push(home_of(app, self.shards), message, &broadcast);
+        }
+    }
+
+    /// Ends a batch: wakes the shards that were given anything.
+    pub(super) fn wake(&mut self) {
+        self.ends.wake();
+        self.gaps.iter_mut().for_each(HashSet::clear);
+    }
+
+    fn push(&mut self, shard: ShardIndex, message: Message, broadcast: &Broadcast) {
+        if !self.ends.is_over_full(shard) {
+            if self.ends.push(shard, message) {
+                self.metrics.add(Counter::Spilled, 1);
+            }
+            return;
+        }
+        let Some(gaps) = self.gaps.get_mut(usize::from(shard.0)) else {
+            return;
+        };
+        let told = match message {
+            // What a home cannot take, no shard gets.
+            Message::Publish { .. } => 0..self.shards,
+            _ => shard.0..shard.0 + 1,
+        };
+        let app = broadcast.app;
+        for delivery in &broadcast.deliveries {
+            self.metrics.add(Counter::RedisGap, 1);
+            let name = (gaps.len() < GAPS_MAX).then(|| delivery.channel.clone());
+            if !gaps.insert((app, name.clone())) {
+                continue;
+            }
+            for shard in told.clone().map(ShardIndex) {
+                let channel = name.clone();
+                self.ends.push(shard, Message::Gap { app, channel });
+            }
+        }
+    }
+}

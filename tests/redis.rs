@@ -1,0 +1,276 @@
+//! The connection to Redis: where it is, who is let in, and what becomes of it when Redis goes away.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::process::Command;
+
+use harness::{Client, Redis, Server, api, on_every_fleet};
+use laravel::{WORKS, heard, listening, on_every_ingest, payload, publish};
+use rustix::process::{Pid, Signal, kill_process};
+
+mod channels;
+mod harness;
+mod laravel;
+
+#[test]
+fn a_redis_that_is_down_or_dies_stops_nothing_and_is_heard_again_when_it_is_back() {
+    on_every_fleet(|fleet| {
+        let mut redis = Redis::start();
+        redis.kill();
+        let port = redis.port.to_string();
+        let environment = [
+            ("SLAPBACK_REDIS_INGEST", "true"),
+            ("SLAPBACK_REDIS_INGEST_APP_ID", "app-1"),
+            ("REDIS_PORT", port.as_str()),
+        ];
+        let mut server = Server::start(fleet, &environment);
+        server.says("redis: ingest does not work (127.0.0.1:");
+        let mut client = Client::of_app(&server, "1");
+        client.subscribe("c");
+        for life in 1..=3 {
+            api::publish_event(&server, "1", "c", "api", "{}");
+            assert_eq!(client.hear(), heard("api", "{}", "c"));
+            redis.revive();
+            server.says_times(WORKS, life);
+            publish(&redis, "c", &payload("redis", "1", "null"));
+            assert_eq!(client.hear(), heard("redis", "1", "c"));
+            redis.kill();
+            server.says_times("Redis closed it", life);
+        }
+        redis.revive();
+        server.says("redis: ingest heard nothing for ");
+        assert_eq!(server.terminate().code(), Some(0));
+        let stopped = server.says("stopped: ");
+        assert!(stopped.contains("redis_lost=3"), "{stopped}");
+    });
+}
+
+#[test]
+fn a_subscription_that_redis_cuts_is_made_again() {
+    on_every_ingest(|server, redis| {
+        let mut client = Client::of_app(server, "1");
+        client.subscribe("c");
+        for life in 2..=3 {
+            assert_eq!(
+                redis.client().ask(&["CLIENT", "KILL", "TYPE", "pubsub"]),
+                "1"
+            );
+            server.says_times(WORKS, life);
+            publish(redis, "c", &payload("e", "1", "null"));
+            assert_eq!(client.hear(), heard("e", "1", "c"));
+        }
+    });
+}
+
+#[test]
+fn a_redis_that_is_silent_for_long_keeps_its_subscriber() {
+    on_every_ingest(|server, redis| {
+        let mut client = Client::of_app(server, "1");
+        client.subscribe("c");
+        assert_eq!(
+            redis.client().ask(&["CLIENT", "PAUSE", "7000", "ALL"]),
+            "OK"
+        );
+        publish(redis, "c", &payload("e", "1", "null"));
+        assert_eq!(client.hear(), heard("e", "1", "c"));
+        let pid = Pid::from_raw(i32::try_from(redis.pid()).unwrap()).unwrap();
+        kill_process(pid, Signal::STOP).unwrap();
+        client.hears_nothing();
+        kill_process(pid, Signal::CONT).unwrap();
+        publish(redis, "c", &payload("f", "1", "null"));
+        assert_eq!(client.hear(), heard("f", "1", "c"));
+        let said = server.said();
+        assert!(!said.contains("does not work"), "{said}");
+    });
+}
+
+#[test]
+fn a_wrong_password_is_one_clear_line_and_a_right_one_lets_in() {
+    on_every_fleet(|fleet| {
+        let redis = Redis::start_with(&["--requirepass", "right"]);
+        let port = redis.port.to_string();
+        let environment = |password| {
+            [
+                ("SLAPBACK_REDIS_INGEST", "true"),
+                ("SLAPBACK_REDIS_INGEST_APP_ID", "app-1"),
+                ("REDIS_PORT", port.as_str()),
+                ("REDIS_PASSWORD", password),
+            ]
+        };
+        let server = Server::start(fleet, &environment("wrong"));
+        let line = server.says("redis: ingest does not work");
+        assert!(line.contains("AUTH is refused: WRONGPASS"), "{line}");
+        let mut admin = redis.client();
+        assert_eq!(admin.ask(&["AUTH", "right"]), "OK");
+        // It goes on trying, and does not say so again.
+        assert_eq!(admin.ask(&["CONFIG", "SET", "requirepass", "wrong"]), "OK");
+        server.says(WORKS);
+        let said = server.said();
+        assert_eq!(said.matches("does not work").count(), 1, "{said}");
+        assert!(
+            !said.contains("wrong\"") && !said.contains("right"),
+            "{said}"
+        );
+
+        let server = Server::start(fleet, &environment("null"));
+        let line = server.says("redis: ingest does not work");
+        assert!(line.contains("NOAUTH"), "{line}");
+    });
+}
+
+#[test]
+fn a_user_of_redis_is_let_in_and_one_without_the_right_is_told() {
+    on_every_fleet(|fleet| {
+        let redis = Redis::start();
+        let mut admin = redis.client();
+        let user = [
+            "ACL",
+            "SETUSER",
+            "edge",
+            "on",
+            ">secret",
+            "resetchannels",
+            "+@all",
+        ];
+        assert_eq!(admin.ask(&user), "OK");
+        let port = redis.port.to_string();
+        let environment = [
+            ("SLAPBACK_REDIS_INGEST", "true"),
+            ("SLAPBACK_REDIS_INGEST_APP_ID", "app-1"),
+            ("REDIS_PORT", port.as_str()),
+            ("REDIS_USERNAME", "edge"),
+            ("REDIS_PASSWORD", "secret"),
+            ("REDIS_DB", "3"),
+        ];
+        let server = Server::start(fleet, &environment);
+        let line = server.says("redis: ingest does not work");
+        assert!(line.contains("NOPERM"), "{line}");
+        assert_eq!(admin.ask(&["ACL", "SETUSER", "edge", "allchannels"]), "OK");
+        server.says(WORKS);
+        let clients = admin.ask(&["CLIENT", "LIST", "TYPE", "pubsub"]);
+        assert!(
+            clients.contains("user=edge") && clients.contains("db=3"),
+            "{clients}"
+        );
+    });
+}
+
+#[test]
+fn redis_may_be_a_unix_socket() {
+    on_every_fleet(|fleet| {
+        let name = format!("redis-{}-{}.sock", fleet.shards, fleet.driver);
+        let path = harness::directory("ingest").join(name);
+        let redis = Redis::start_with(&["--unixsocket", path.to_str().unwrap()]);
+        let url = format!("unix://{}", path.display());
+        let server = listening(fleet, &redis, &[("REDIS_URL", &url), ("REDIS_PORT", "1")]);
+        let mut client = Client::of_app(&server, "1");
+        client.subscribe("c");
+        publish(&redis, "c", &payload("e", "1", "null"));
+        assert_eq!(client.hear(), heard("e", "1", "c"));
+    });
+}
+
+#[test]
+fn over_tls_the_certificate_is_looked_at_unless_it_is_not_to_be() {
+    on_every_fleet(|fleet| {
+        let tls = Certificate::make(&format!("{}-{}", fleet.shards, fleet.driver));
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = free.local_addr().unwrap().port().to_string();
+        drop(free);
+        let redis = Redis::start_with(
+            &[
+                ["--tls-port", &port],
+                ["--tls-cert-file", &tls.certificate],
+                ["--tls-key-file", &tls.key],
+                ["--tls-auth-clients", "no"],
+            ]
+            .concat(),
+        );
+        let url = format!("rediss://localhost:{port}");
+        let environment = [
+            ("SLAPBACK_REDIS_INGEST", "true"),
+            ("SLAPBACK_REDIS_INGEST_APP_ID", "app-1"),
+            ("REDIS_URL", url.as_str()),
+        ];
+        let server = Server::start(fleet, &environment);
+        let line = server.says("redis: ingest does not work (tls://localhost:");
+        assert!(line.contains("certificate"), "{line}");
+        for further in [
+            ("SLAPBACK_REDIS_CA", tls.certificate.as_str()),
+            ("SLAPBACK_REDIS_TLS_VERIFY", "false"),
+        ] {
+            let server = Server::start(fleet, &[&environment[..], &[further]].concat());
+            server.says(WORKS);
+            let mut client = Client::of_app(&server, "1");
+            client.subscribe("c");
+            redis
+                .client()
+                .publish("laravel_database_c", &payload("e", "1", "null"));
+            assert_eq!(client.hear(), heard("e", "1", "c"));
+        }
+    });
+}
+
+/// A certificate of `localhost` that vouches for itself.
+struct Certificate {
+    certificate: String,
+    key: String,
+}
+
+impl Certificate {
+    fn make(name: &str) -> Self {
+        let directory = harness::directory("ingest");
+        let file = |kind| {
+            let path = directory.join(format!("{name}.{kind}.pem"));
+            path.to_str().unwrap().to_owned()
+        };
+        let (certificate, key) = (file("certificate"), file("key"));
+        let made = Command::new("openssl")
+            .args([
+                "req",
+                "-x509",
+                "-newkey",
+                "ec",
+                "-pkeyopt",
+                "ec_paramgen_curve:prime256v1",
+            ])
+            .args(["-nodes", "-days", "2", "-subj", "/CN=localhost"])
+            .args(["-addext", "subjectAltName=DNS:localhost"])
+            .args(["-keyout", &key, "-out", &certificate])
+            .output()
+            .unwrap();
+        assert!(made.status.success(), "{made:?}");
+        Self { certificate, key }
+    }
+}
+
+#[test]
+fn sentinels_are_asked_where_the_master_is_and_again_when_it_fails() {
+    on_every_fleet(|fleet| {
+        let mut master = Redis::start();
+        let replica = Redis::start_with(&["--replicaof", "127.0.0.1", &master.port.to_string()]);
+        let sentinels = [(); 3].map(|()| Redis::sentinel("shop", &master));
+        let addresses = sentinels
+            .each_ref()
+            .map(|sentinel| format!("127.0.0.1:{}", sentinel.port));
+        let addresses = format!("127.0.0.1:1,{}", addresses.join(","));
+        let environment = [
+            ("SLAPBACK_REDIS_INGEST", "true"),
+            ("SLAPBACK_REDIS_INGEST_APP_ID", "app-1"),
+            ("REDIS_SENTINELS", addresses.as_str()),
+            ("REDIS_SENTINEL_SERVICE", "shop"),
+        ];
+        let server = Server::start(fleet, &environment);
+        server.says(WORKS);
+        let mut client = Client::of_app(&server, "1");
+        client.subscribe("c");
+        publish(&master, "c", &payload("e", "1", "null"));
+        assert_eq!(client.hear(), heard("e", "1", "c"));
+        for sentinel in &sentinels {
+            sentinel.knows("shop", 2, 1);
+        }
+        master.kill();
+        server.says_times(WORKS, 2);
+        publish(&replica, "c", &payload("f", "1", "null"));
+        assert_eq!(client.hear(), heard("f", "1", "c"));
+    });
+}
