@@ -44,6 +44,11 @@ fn api_calls_publish_what_another_reader_finds_in_them() {
 }
 
 #[test]
+fn messages_of_the_bus_are_heard_on_the_channels_they_name() {
+    replay("bus", targets::bus::run);
+}
+
+#[test]
 fn environment_files_are_read_again_as_they_were_read() {
     replay("dotenv", targets::dotenv::run);
 }

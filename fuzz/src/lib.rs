@@ -5,6 +5,7 @@
 //! includes this file, with what is kept in `corpus/`. Nothing in here outlives one call.
 
 pub mod api;
+pub mod bus;
 pub mod client_event;
 pub mod config;
 pub mod dotenv;

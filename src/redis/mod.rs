@@ -6,10 +6,12 @@
 //! are given bytes and give back events.
 
 mod dial;
+pub mod envelope;
 mod ingest;
 pub mod laravel;
 mod link;
 mod outlet;
+pub mod php;
 pub mod resp;
 mod tls;
 
