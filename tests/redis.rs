@@ -84,6 +84,45 @@ fn a_redis_that_is_silent_for_long_keeps_its_subscriber() {
 }
 
 #[test]
+fn a_message_that_is_too_long_passes_by_and_what_follows_it_arrives() {
+    on_every_fleet(|fleet| {
+        let redis = Redis::start();
+        let bound = [("SLAPBACK_REDIS_MESSAGE_BYTES", "1000000")];
+        let mut server = listening(fleet, &redis, &bound);
+        let mut client = Client::of_app(&server, "1");
+        client.subscribe("c");
+        let text = |bytes: usize| payload("e", &format!("\"{}\"", "x".repeat(bytes)), "null");
+        publish(&redis, "c", &text(2_000_000));
+        publish(&redis, "c", &text(900_000));
+        assert_eq!(
+            client.hear().len(),
+            heard("e", "", "c").len() + 900_000 + r#"\"\""#.len()
+        );
+        server.says("longer than SLAPBACK_REDIS_MESSAGE_BYTES");
+        assert_eq!(server.terminate().code(), Some(0));
+        let stopped = server.says("stopped: ");
+        assert!(
+            stopped.contains("ingest_taken=1 ingest_refused=1"),
+            "{stopped}"
+        );
+    });
+}
+
+#[test]
+fn a_message_for_which_redis_cuts_its_subscribers_costs_a_gap_and_no_more() {
+    on_every_ingest(|server, redis| {
+        let mut client = Client::of_app(server, "1");
+        client.subscribe("c");
+        // Above Redis's own bound of what a subscriber may be owed.
+        let huge = "x".repeat(64 << 20);
+        redis.client().publish("laravel_database_c", &huge);
+        server.says("redis: ingest heard nothing for ");
+        publish(redis, "c", &payload("e", "1", "null"));
+        assert_eq!(client.hear(), heard("e", "1", "c"));
+    });
+}
+
+#[test]
 fn a_wrong_password_is_one_clear_line_and_a_right_one_lets_in() {
     on_every_fleet(|fleet| {
         let redis = Redis::start_with(&["--requirepass", "right"]);

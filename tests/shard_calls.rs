@@ -5,7 +5,7 @@ mod by_hand;
 
 use std::time::{Duration, Instant};
 
-use by_hand::Fleet;
+use by_hand::{APP, Fleet};
 use slapback::metrics::Counter;
 use slapback::proto::Now;
 use slapback::shard::drain::DRAIN_GRACE;
@@ -441,6 +441,46 @@ fn a_peer_that_asks_for_more_than_a_turn_holds_is_served_in_several() {
     }
     assert_eq!(heard, 2 * ASKED);
     assert!(!fleet.flush_some(0, 64));
+}
+
+#[test]
+fn who_has_missed_events_of_a_channel_is_closed_and_no_older_one_is_shown_as_the_last() {
+    let mut fleet = Fleet::new(1);
+    let [there, elsewhere] = [(); 2].map(|()| fleet.connect(0));
+    let cached = r#"{"name":"e","channel":"cache-a","data":"1"}"#;
+    fleet.call(0, "POST", "/events", cached);
+    for (peer, channel) in [(&there, "cache-a"), (&elsewhere, "news")] {
+        let subscribe = fleet.subscribe(peer, channel, None);
+        fleet.say(peer, &[subscribe]);
+        fleet.flush(0);
+        fleet.heard(peer);
+    }
+    let gap = |channel: Option<&str>| Message::Gap {
+        app: APP,
+        channel: channel.map(Into::into),
+    };
+    fleet.tell(0, gap(Some("cache-b")));
+    fleet.tell(0, gap(Some("cache-a")));
+    fleet.flush(0);
+    assert!(fleet.heard_bytes(&there).contains("Events were missed"));
+    assert_eq!(fleet.heard_bytes(&elsewhere), "");
+    assert_eq!(fleet.counted(Counter::GapClosed), 1);
+    let late = fleet.connect(0);
+    let subscribe = fleet.subscribe(&late, "cache-a", None);
+    fleet.say(&late, &[subscribe]);
+    fleet.flush(0);
+    assert!(fleet.heard_bytes(&late).contains("pusher:cache_miss"));
+
+    fleet.call(0, "POST", "/events", cached);
+    fleet.flush(0);
+    fleet.heard(&late);
+    fleet.tell(0, gap(None));
+    fleet.flush(0);
+    for peer in [&late, &elsewhere] {
+        assert!(fleet.heard_bytes(peer).contains("Events were missed"));
+    }
+    assert_eq!(fleet.counted(Counter::GapClosed), 3);
+    assert_eq!(fleet.shards[0].cached_events_count(), 0);
 }
 
 #[test]

@@ -196,7 +196,7 @@ impl Target {
 }
 
 /// A child that does not outlive the run, however it ends.
-struct Process(Child);
+pub struct Process(pub Child);
 
 impl Drop for Process {
     fn drop(&mut self) {
@@ -269,7 +269,7 @@ impl Schedule for Pace {
 }
 
 /// The server, with one shard and nothing of our own environment.
-fn server_command(binary: &Path, address: SocketAddr, driver: &str) -> Command {
+pub fn server_command(binary: &Path, address: SocketAddr, driver: &str) -> Command {
     let mut command = Command::new(binary);
     command
         .arg("start")
@@ -289,15 +289,15 @@ fn server_command(binary: &Path, address: SocketAddr, driver: &str) -> Command {
     command
 }
 
-/// A child inherits the CPU of the thread that spawns it.
-fn spawn_on_sender_cpu(command: &mut Command) -> Result<Process, Failure> {
+/// Runs a child on the senders' CPU: it inherits that of the thread that spawns it.
+pub fn spawn_on_sender_cpu(command: &mut Command) -> Result<Process, Failure> {
     cpu::pin(cpu::SENDER)?;
     let child = command.spawn();
     cpu::pin(cpu::RECEIVER)?;
     Ok(Process(child?))
 }
 
-fn wait_for(address: SocketAddr) -> Result<(), Failure> {
+pub fn wait_for(address: SocketAddr) -> Result<(), Failure> {
     for _ in 0..100 {
         if TcpStream::connect(address).is_ok() {
             return Ok(());

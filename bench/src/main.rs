@@ -14,16 +14,18 @@ mod fanout;
 mod floor;
 mod publisher;
 mod receiver;
+mod redis;
 mod table;
 
 /// Whatever ends a run: a sentence for the operator.
 type Failure = Box<dyn std::error::Error>;
 
 const USAGE: &str = "\
-usage: slapback-bench [--quick] [--connections N] [--server PATH] [--out DIR] fanout | floor
+usage: slapback-bench [--quick] [--connections N] [--server PATH] [--out DIR] fanout | floor | redis
 
   fanout   server and floor, interleaved, on both drivers
   floor    the bare send loops alone
+  redis    what Laravel's redis broadcaster publishes, next to a bare subscriber
   --server      the binary to measure; else $SLAPBACK_BIN, else the slapback beside this one
   --connections subscribed sockets, 1000
   --out         where the JSON goes, target/bench; what is worth keeping goes to bench/results
@@ -61,16 +63,33 @@ fn run(arguments: &[String]) -> Result<bool, Failure> {
         floor::send_on_request(driver, connections.parse()?)?;
         return Ok(true);
     }
-    let (options, servers) = parse(arguments)?;
+    if let [role, port] = arguments
+        && role == redis::ROLE
+    {
+        redis::read_and_discard(port.parse()?)?;
+        return Ok(true);
+    }
+    let (options, scenario) = parse(arguments)?;
     raise_file_limit();
-    let rows = fanout::measure(&options, servers)?;
+    let rows = match scenario {
+        Scenario::Redis => return redis::measure(&options),
+        Scenario::Fanout => fanout::measure(&options, true)?,
+        Scenario::Floor => fanout::measure(&options, false)?,
+    };
     print!("{}", table::text(&rows));
     let file = table::write_json(&rows, &options.out)?;
     println!("\nwritten to {}", file.display());
     Ok(rows.iter().all(table::Row::is_exact))
 }
 
-fn parse(arguments: &[String]) -> Result<(Options, bool), Failure> {
+/// What is measured.
+enum Scenario {
+    Fanout,
+    Floor,
+    Redis,
+}
+
+fn parse(arguments: &[String]) -> Result<(Options, Scenario), Failure> {
     let mut options = Options {
         server: std::env::var_os("SLAPBACK_BIN").map(PathBuf::from),
         connections: 1000,
@@ -79,13 +98,14 @@ fn parse(arguments: &[String]) -> Result<(Options, bool), Failure> {
         seconds: 3,
         out: PathBuf::from("target/bench"),
     };
-    let mut servers = None;
+    let mut scenario = None;
     let mut arguments = arguments.iter();
     while let Some(argument) = arguments.next() {
         let mut value = || arguments.next().ok_or(USAGE);
         match argument.as_str() {
-            "fanout" => servers = Some(true),
-            "floor" => servers = Some(false),
+            "fanout" => scenario = Some(Scenario::Fanout),
+            "floor" => scenario = Some(Scenario::Floor),
+            "redis" => scenario = Some(Scenario::Redis),
             "--quick" => (options.rounds, options.events, options.seconds) = (3, 100, 1),
             "--connections" => options.connections = value()?.parse()?,
             "--server" => options.server = Some(value()?.into()),
@@ -93,7 +113,7 @@ fn parse(arguments: &[String]) -> Result<(Options, bool), Failure> {
             _ => return Err(USAGE.into()),
         }
     }
-    Ok((options, servers.ok_or(USAGE)?))
+    Ok((options, scenario.ok_or(USAGE)?))
 }
 
 /// Servers and floors inherit it. If it cannot be raised, connecting fails with the reason.

@@ -211,11 +211,14 @@ fn read_ingest(
     server: RedisServer,
     apps: &[Fed],
 ) -> Result<Ingest, ConfigError> {
+    let by_interest = reader.read(variable("SLAPBACK_INGEST"), subscribed_by, BY_PREFIX)?;
+    if by_interest == BY_INTEREST {
+        reader.warnings.push(INTEREST_WARNING.to_owned());
+    }
     Ok(Ingest {
         server,
         sources: prefixes::read(reader, apps)?,
-        by_interest: reader.read(variable("SLAPBACK_INGEST"), subscribed_by, BY_PREFIX)?
-            == BY_INTEREST,
+        by_interest: by_interest == BY_INTEREST,
         message_bytes: reader.read(
             variable("SLAPBACK_REDIS_MESSAGE_BYTES").counts("bytes"),
             whole(1, usize::MAX),
@@ -243,6 +246,8 @@ fn subscribed_by(found: &Found<'_>) -> Result<&'static str, String> {
 
 const SCALING_WARNING: &str = "scaling (REVERB_SCALING_ENABLED, server.scaling) is not served yet: \
      this node hears no other node";
+const INTEREST_WARNING: &str = "SLAPBACK_INGEST=interest is not served yet: everything under the \
+     prefix is subscribed to";
 const SCALING: Setting = variable("REVERB_SCALING_ENABLED").key("scaling.enabled");
 const INGEST: Setting = variable("SLAPBACK_REDIS_INGEST")
     .key("enabled")

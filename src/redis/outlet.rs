@@ -114,3 +114,6 @@ impl Outlet {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

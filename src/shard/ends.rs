@@ -64,15 +64,24 @@ pub fn mesh(capacity: usize, inboxes: &[Arc<Inbox>]) -> Vec<Ends> {
 impl Ends {
     /// Hands the shard what others say, until this turn holds enough. True if there was anything.
     pub fn take<S: Protocol>(&mut self, now: Now, shard: &mut Shard<S>) -> bool {
-        let mut took = false;
-        for receiver in &mut self.receivers {
-            for _ in 0..RING_BATCH.min(receiver.available()) {
-                if shard.filled_bytes() > TURN_BYTES_MAX {
-                    break;
-                }
-                let Some(message) = receiver.pop() else { break };
+        let has_room = |shard: &Shard<S>| shard.filled_bytes() <= TURN_BYTES_MAX;
+        has_room(shard)
+            && self.take_while(|message| {
                 shard.handle_message(now, message);
+                has_room(shard)
+            })
+    }
+
+    /// Hands on what others say, while `each` goes on. True if there was anything.
+    pub fn take_while(&mut self, mut each: impl FnMut(Message) -> bool) -> bool {
+        let (mut took, mut goes_on) = (false, true);
+        for receiver in &mut self.receivers {
+            let mut left = RING_BATCH.min(receiver.available());
+            while goes_on && left > 0 {
+                let Some(message) = receiver.pop() else { break };
+                goes_on = each(message);
                 took = true;
+                left -= 1;
             }
             receiver.drained();
         }

@@ -266,6 +266,11 @@ impl Fleet {
         true
     }
 
+    /// Hands a shard a message that came over a ring.
+    pub(crate) fn tell(&mut self, shard: usize, message: Message) {
+        self.shards[shard].handle_message(self.now, message);
+    }
+
     /// The messages under way from one shard to another.
     pub(crate) fn under_way(&self, from: usize, to: usize) -> impl Iterator<Item = &Message> {
         self.links.get(&(from, to)).into_iter().flatten()

@@ -1,0 +1,142 @@
+//! Where events go from the Redis thread, and what becomes of them when a shard is over-full.
+#![allow(clippy::unwrap_used)]
+
+use super::*;
+use crate::broadcast::SocketId;
+use crate::ring::{Inbox, Wake};
+use crate::shard::ends::mesh;
+
+const APP: AppIndex = AppIndex(1);
+const SHARDS: u16 = 2;
+/// What one of the events below weighs, or somewhat more.
+const LIMIT_BYTES: usize = 1000;
+
+struct Nobody;
+
+impl Wake for Nobody {
+    fn wake(&self) {}
+}
+
+/// The Redis thread's end, and those of the shards.
+fn outlet() -> (Outlet, Vec<Ends>) {
+    let inbox = || Arc::new(Inbox::new(LIMIT_BYTES, Box::new(Nobody)));
+    let inboxes: Vec<_> = (0..=SHARDS).map(|_| inbox()).collect();
+    let mut ends = mesh(64, &inboxes);
+    let own = ends.pop().unwrap();
+    (Outlet::new(own, SHARDS, Arc::default()), ends)
+}
+
+fn event(channels: &[&str], bytes: usize) -> Broadcast {
+    let delivery = |channel: &&str| Delivery {
+        channel: (*channel).into(),
+        except: None::<SocketId>,
+        frame: vec![0; bytes].into(),
+        is_kept: false,
+    };
+    Broadcast {
+        app: APP,
+        deliveries: channels.iter().map(delivery).collect(),
+    }
+}
+
+/// What a shard is given, in order.
+fn given(ends: &mut Ends) -> Vec<String> {
+    let mut given = Vec::new();
+    ends.take_while(|message| {
+        given.push(told(&message));
+        true
+    });
+    given
+}
+
+fn told(message: &Message) -> String {
+    let channels = |broadcast: &Broadcast| {
+        let channels = broadcast
+            .deliveries
+            .iter()
+            .map(|delivery| &*delivery.channel);
+        channels.collect::<Vec<_>>().join(" ")
+    };
+    match message {
+        Message::Deliver(broadcast) => format!("deliver {}", channels(broadcast)),
+        Message::Publish { broadcast, .. } => format!("publish {}", channels(broadcast)),
+        Message::Gap { channel, .. } => format!("gap {}", channel.as_deref().unwrap_or("*")),
+        other => format!("{other:?}"),
+    }
+}
+
+#[test]
+fn plain_channels_go_to_every_shard_and_the_others_to_their_home() {
+    let (mut outlet, mut shards) = outlet();
+    outlet.deliver(event(&["a", "presence-b", "c", "private-cache-d"], 10));
+    outlet.deliver(event(&["presence-e"], 10));
+    outlet.wake();
+    let home = usize::from(home_of(APP, SHARDS).0);
+    let away = 1 - home;
+    assert_eq!(given(&mut shards[away]), ["deliver a c"]);
+    let at_home = [
+        "deliver a c",
+        "publish presence-b private-cache-d",
+        "publish presence-e",
+    ];
+    assert_eq!(given(&mut shards[home]), at_home);
+}
+
+#[test]
+fn an_over_full_shard_is_told_once_a_batch_of_each_channel_that_it_misses() {
+    let (mut outlet, mut shards) = outlet();
+    let home = usize::from(home_of(APP, SHARDS).0);
+    let away = 1 - home;
+    outlet.deliver(event(&["a"], 2 * LIMIT_BYTES));
+    assert_eq!(given(&mut shards[away]), ["deliver a"]);
+    for _ in 0..3 {
+        outlet.deliver(event(&["b"], 10));
+    }
+    outlet.deliver(event(&["cache-c"], 10));
+    outlet.wake();
+    outlet.deliver(event(&["b"], 10));
+    outlet.wake();
+    // Its own ring is empty; only what its home could not order is lost to it.
+    let elsewhere = [
+        "deliver b",
+        "deliver b",
+        "deliver b",
+        "gap cache-c",
+        "deliver b",
+    ];
+    assert_eq!(given(&mut shards[away]), elsewhere);
+    assert_eq!(
+        given(&mut shards[home]),
+        ["deliver a", "gap b", "gap cache-c", "gap b"]
+    );
+    assert_eq!(outlet.metrics.get(Counter::RedisGap), 5);
+    outlet.deliver(event(&["b"], 10));
+    assert_eq!(given(&mut shards[home]), ["deliver b"]);
+}
+
+#[test]
+fn of_more_channels_than_can_be_named_the_app_is_told() {
+    let (mut outlet, mut shards) = outlet();
+    let home = usize::from(home_of(APP, SHARDS).0);
+    outlet.deliver(event(&["a"], 2 * LIMIT_BYTES));
+    for number in 0..2 * GAPS_MAX {
+        outlet.deliver(event(&[&format!("c{number}")], 10));
+    }
+    outlet.wake();
+    let mut all = Vec::new();
+    loop {
+        let some = given(&mut shards[home]);
+        if some.is_empty() {
+            break;
+        }
+        all.extend(some);
+        // What had no room in the ring comes behind.
+        outlet.wake();
+    }
+    assert_eq!(all.len(), 1 + GAPS_MAX + 1);
+    assert_eq!(
+        (all[1].as_str(), all[GAPS_MAX].as_str()),
+        ("gap c0", "gap c255")
+    );
+    assert_eq!(all.last().unwrap(), "gap *");
+}
