@@ -5,6 +5,7 @@
 //! the shards. Only `dial`, `link` and this file know of sockets; `resp`, `laravel` and `ingest`
 //! are given bytes and give back events.
 
+pub mod bus;
 mod dial;
 pub mod envelope;
 mod ingest;

@@ -1,0 +1,238 @@
+//! This node's own messages, in order of their numbers: those that wait to be sent, answered or
+//! delivered, and before them those that are kept for who missed them.
+//!
+//! Owned by the bus. Redis answers and echoes in the order in which it was told, so three marks say
+//! all: up to where they are sent, answered, delivered here.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::{Caller, Outgoing, PIECE_BYTES};
+use crate::broadcast::Broadcast;
+
+/// The messages. A mark is the first number of which it is not true.
+#[derive(Debug)]
+pub(super) struct Own {
+    messages: VecDeque<Message>,
+    /// The number of the next message.
+    next: u64,
+    sent: u64,
+    answered: u64,
+    delivered: u64,
+    bytes: usize,
+    /// Of those that wait for anything.
+    waiting_bytes: usize,
+}
+
+#[derive(Debug)]
+struct Message {
+    out: Outgoing,
+    caller: Option<Caller>,
+    /// When it was taken, or sent if it had to wait.
+    since: Instant,
+}
+
+impl Default for Own {
+    fn default() -> Self {
+        Self {
+            messages: VecDeque::new(),
+            next: 1,
+            sent: 1,
+            answered: 1,
+            delivered: 1,
+            bytes: 0,
+            waiting_bytes: 0,
+        }
+    }
+}
+
+impl Own {
+    /// Takes a message in and numbers it.
+    pub(super) fn push(
+        &mut self,
+        now: Instant,
+        at: u64,
+        broadcast: Arc<Broadcast>,
+        caller: Option<Caller>,
+    ) -> Outgoing {
+        let out = Outgoing {
+            seq: self.next,
+            at,
+            late: false,
+            broadcast,
+        };
+        self.next += 1;
+        self.bytes += out.broadcast.weight();
+        self.waiting_bytes += out.broadcast.weight();
+        self.messages.push_back(Message {
+            out: out.clone(),
+            caller,
+            since: now,
+        });
+        out
+    }
+
+    /// The last number; 0 before the first message.
+    pub(super) fn last(&self) -> u64 {
+        self.next - 1
+    }
+
+    /// The last number that was sent, whether or not Redis has it.
+    pub(super) fn last_sent(&self) -> u64 {
+        self.sent - 1
+    }
+
+    /// Does any wait to be sent?
+    pub(super) fn has_unsent(&self) -> bool {
+        self.sent < self.next
+    }
+
+    /// It is sent, and all before it.
+    pub(super) fn sent_to(&mut self, seq: u64) {
+        self.sent = self.sent.max(seq + 1);
+    }
+
+    /// Sends the next piece of what waits.
+    pub(super) fn send_piece(&mut self, now: Instant) -> Vec<Outgoing> {
+        let (mut piece, mut bytes) = (Vec::new(), 0);
+        let from = self.place(self.sent);
+        for message in self.messages.range_mut(from..) {
+            if bytes > PIECE_BYTES {
+                break;
+            }
+            bytes += message.out.broadcast.weight();
+            (message.since, message.out.late) = (now, true);
+            piece.push(message.out.clone());
+        }
+        self.sent += piece.len() as u64;
+        piece
+    }
+
+    /// The oldest that is sent and has no answer has one now, or never will have: gives who waits
+    /// for it. None if no answer is due.
+    pub(super) fn answer(&mut self) -> Option<Option<Caller>> {
+        if self.answered == self.sent {
+            return None;
+        }
+        let place = self.place(self.answered);
+        self.advance(self.answered + 1, self.delivered);
+        Some(
+            self.messages
+                .get_mut(place)
+                .and_then(|message| message.caller.take()),
+        )
+    }
+
+    /// Those not delivered here, up to a number.
+    pub(super) fn undelivered(&self, seq: u64) -> impl Iterator<Item = &Arc<Broadcast>> {
+        let (from, to) = (
+            self.place(self.delivered),
+            self.place(seq.saturating_add(1)),
+        );
+        let messages = self.messages.range(from..to.max(from));
+        messages.map(|message| &message.out.broadcast)
+    }
+
+    /// It is delivered here, and all before it.
+    pub(super) fn delivered_to(&mut self, seq: u64) {
+        let delivered = self.delivered.max(seq.saturating_add(1)).min(self.next);
+        self.advance(self.answered, delivered);
+    }
+
+    /// Since when an answer is due.
+    pub(super) fn unanswered_since(&self) -> Option<Instant> {
+        let message = self.messages.get(self.place(self.answered));
+        message
+            .filter(|_| self.answered < self.sent)
+            .map(|message| message.since)
+    }
+
+    /// Since when the oldest that was sent is to come back.
+    pub(super) fn undelivered_since(&self) -> Option<Instant> {
+        let message = self.messages.get(self.place(self.delivered));
+        message
+            .filter(|_| self.delivered < self.sent)
+            .map(|message| message.since)
+    }
+
+    /// One piece of what was sent behind a number, and whether nothing in between is forgotten.
+    pub(super) fn behind(&self, after: u64) -> (Vec<Outgoing>, bool) {
+        let first = self
+            .messages
+            .front()
+            .map_or(self.next, |message| message.out.seq);
+        let is_whole = after.saturating_add(1) >= first.min(self.sent);
+        let (from, to) = (self.place(after.saturating_add(1)), self.place(self.sent));
+        let (mut piece, mut bytes) = (Vec::new(), 0);
+        for message in self.messages.range(from..to.max(from)) {
+            if bytes > PIECE_BYTES {
+                break;
+            }
+            bytes += message.out.broadcast.weight();
+            let late = true;
+            piece.push(Outgoing {
+                late,
+                ..message.out.clone()
+            });
+        }
+        (piece, is_whole)
+    }
+
+    /// Forgets the oldest beyond so many bytes: what is settled, and where nobody misses it also
+    /// what waits to be sent.
+    pub(super) fn trim(&mut self, bytes_max: usize, is_alone: bool) {
+        while self.bytes > bytes_max {
+            let Some(first) = self.messages.front() else {
+                return;
+            };
+            let seq = first.out.seq;
+            let is_unsent = seq >= self.sent && seq < self.delivered;
+            if seq >= self.settled() {
+                if !(is_alone && is_unsent) {
+                    return;
+                }
+                self.sent = seq + 1;
+                self.advance(seq + 1, self.delivered);
+            }
+            if let Some(first) = self.messages.pop_front() {
+                self.bytes -= first.out.broadcast.weight();
+            }
+        }
+    }
+
+    /// Bytes of all of them.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Bytes of those that wait to be sent, answered or delivered.
+    pub(super) fn waiting_bytes(&self) -> usize {
+        self.waiting_bytes
+    }
+
+    /// The first number that waits for anything.
+    fn settled(&self) -> u64 {
+        self.answered.min(self.delivered)
+    }
+
+    /// Moves the marks on, and with them what counts as waiting.
+    fn advance(&mut self, answered: u64, delivered: u64) {
+        let before = self.place(self.settled());
+        (self.answered, self.delivered) = (answered, delivered);
+        let after = self.place(self.settled());
+        let settled = self.messages.range(before..after.max(before));
+        let settled: usize = settled.map(|message| message.out.broadcast.weight()).sum();
+        self.waiting_bytes -= settled;
+    }
+
+    /// Where the message of a number stands, or would.
+    fn place(&self, seq: u64) -> usize {
+        let first = self
+            .messages
+            .front()
+            .map_or(self.next, |message| message.out.seq);
+        let place = usize::try_from(seq.saturating_sub(first)).unwrap_or(usize::MAX);
+        place.min(self.messages.len())
+    }
+}
