@@ -65,7 +65,7 @@ fn main() {
         connections_max: 1000,
         drain: Duration::ZERO,
         ingest: None,
-        left_out: Vec::new(),
+        scaling: None,
         redis: Arc::default(),
     });
     let fleet = fleet.unwrap_or_else(|error| panic!("port {port}: {error}"));

@@ -63,6 +63,8 @@ pub struct Broadcast {
     pub app: AppIndex,
     /// What each channel gets, in the order published.
     pub deliveries: Vec<Delivery>,
+    /// It is one event of the HTTP API for all of them, not one for each.
+    pub is_one_event: bool,
 }
 
 /// What the subscribers of one channel get.
@@ -79,6 +81,15 @@ pub struct Delivery {
 }
 
 impl Broadcast {
+    /// What is said to nobody.
+    pub fn nothing(app: AppIndex) -> Self {
+        Self {
+            app,
+            deliveries: Vec::new(),
+            is_one_event: false,
+        }
+    }
+
     /// Bytes this broadcast keeps in memory while it waits in a ring.
     pub fn weight(&self) -> usize {
         let held =

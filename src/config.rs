@@ -24,7 +24,7 @@ pub use self::flags::Flags;
 pub use self::reader::{Listing, Row};
 use self::redis::Fed;
 pub use self::redis::{
-    Ingest, IngestSource, RedisAddress, RedisServer, RedisTls, Scaling, Topology,
+    Ingest, IngestSource, PublicAddress, RedisAddress, RedisServer, RedisTls, Scaling, Topology,
 };
 use self::server::Sources;
 pub use self::source::Origin;

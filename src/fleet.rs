@@ -15,12 +15,13 @@ use crate::app::Apps;
 use crate::config;
 use crate::edge::flush::Driver;
 use crate::edge::listen::{self, Listener};
-use crate::edge::{self, Files, Plan, Serving, Stage};
+use crate::edge::{self, Files, Plan, Stage};
 use crate::metrics::{Merged, Metrics};
 use crate::proto::session::{Protocol, Settings};
 use crate::redis;
 use crate::refusals::RefusalLog;
 use crate::ring::{Inbox, Wake as _};
+use crate::serving::Serving;
 use crate::shard::cache::CacheLimits;
 use crate::shard::ends::{Ends, mesh};
 use crate::shard::message::ShardIndex;
@@ -62,8 +63,8 @@ pub struct Blueprint {
     pub drain: Duration,
     /// Where Laravel's redis broadcaster publishes, if that is listened to.
     pub ingest: Option<config::Ingest>,
-    /// Names in Redis that are no channels though a prefix may fit them.
-    pub left_out: Vec<String>,
+    /// The bus between nodes, if there are several.
+    pub scaling: Option<config::Scaling>,
     /// Where it is told whether Redis works.
     pub redis: Arc<RedisStatus>,
 }
@@ -148,7 +149,7 @@ impl Fleet {
         let count = shards.count;
         let (address, listeners) = listen::bind(host, *port, usize::from(count), *is_shared)?;
         // Behind the shards' stands what the Redis thread has.
-        let all = usize::from(count) + usize::from(blueprint.ingest.is_some());
+        let all = usize::from(count) + usize::from(blueprint.needs_redis());
         let events = (0..all)
             .map(|_| EventFd::new())
             .collect::<io::Result<Vec<_>>>()?;
@@ -180,21 +181,19 @@ impl Fleet {
             let thread = thread::Builder::new().name(format!("shard-{at}"));
             threads.push(thread.spawn(move || run_shard::<S>(plan, cpu))?);
         }
-        let redis = match (&blueprint.ingest, parts.next(), inboxes.last()) {
-            (Some(ingest), Some((ends, event)), Some(inbox)) => {
-                Some(RedisThread::start(redis::Plan {
-                    ingest: ingest.clone(),
-                    left_out: blueprint.left_out.clone(),
-                    status: Arc::clone(&blueprint.redis),
-                    apps: Arc::clone(&blueprint.apps),
-                    shards: count,
-                    ends,
-                    inbox: Arc::clone(inbox),
-                    event,
-                    metrics: metrics.last().cloned().unwrap_or_default(),
-                    is_over: Arc::default(),
-                })?)
-            }
+        let redis = match (parts.next(), inboxes.last()) {
+            (Some((ends, event)), Some(inbox)) => Some(RedisThread::start(redis::Plan {
+                ingest: blueprint.ingest.clone(),
+                scaling: blueprint.scaling.clone(),
+                serving: Arc::clone(&serving),
+                status: Arc::clone(&blueprint.redis),
+                shards: count,
+                ends,
+                inbox: Arc::clone(inbox),
+                event,
+                metrics: metrics.last().cloned().unwrap_or_default(),
+                is_over: Arc::default(),
+            })?),
             _ => None,
         };
         Ok(Self {
@@ -265,6 +264,10 @@ struct Common {
 }
 
 impl Blueprint {
+    fn needs_redis(&self) -> bool {
+        self.ingest.is_some() || self.scaling.is_some()
+    }
+
     fn plan(
         &self,
         shard: ShardIndex,
@@ -277,6 +280,11 @@ impl Blueprint {
         let setup = Setup {
             shard,
             shards: self.shards.count,
+            // Its inbox stands behind those of the shards.
+            bus: self
+                .scaling
+                .is_some()
+                .then_some(ShardIndex(self.shards.count)),
             apps: Arc::clone(&self.apps),
             settings: Arc::clone(&self.settings),
             metrics,

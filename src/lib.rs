@@ -10,7 +10,7 @@
 //! - [`ring`], [`wake`], [`refusals`]: how threads reach one another; the log of what was refused.
 //! - [`proto`]: one connection: HTTP, WebSocket, the Pusher protocol.
 //! - [`app`], [`broadcast`], [`config`], [`env`](mod@env), [`hex`], [`limits`], [`log`],
-//!   [`metrics`], [`status`]: what they all speak of, and what the operator says.
+//!   [`metrics`], [`serving`], [`status`]: what they all speak of, and what the operator says.
 //!
 //! Imports point downwards in this list, never back. `proto` and `shard` name no socket, clock,
 //! thread or runtime.
@@ -34,6 +34,7 @@ pub mod refusals;
 pub mod reload;
 pub mod restart;
 pub mod ring;
+pub mod serving;
 pub mod shard;
 pub mod status;
 pub mod wake;

@@ -272,11 +272,7 @@ fn blueprint(
         connections_max,
         drain: Duration::from_secs(config.drain_seconds),
         ingest: config.ingest.clone(),
-        left_out: config
-            .scaling
-            .iter()
-            .map(|scaling| scaling.channel.clone())
-            .collect(),
+        scaling: config.scaling.clone(),
         redis,
     }
 }

@@ -65,6 +65,12 @@ counters! {
     IngestTaken => "ingest_taken",
     /// Messages under the prefix of Laravel's redis broadcaster that are none of its events.
     IngestRefused => "ingest_refused",
+    /// Own events published on the bus.
+    BusPublished => "bus_published",
+    /// Messages that came on the bus, own ones among them.
+    BusTaken => "bus_taken",
+    /// Messages on the bus that mean nothing here.
+    BusRefused => "bus_refused",
     /// Events from Redis that a shard had no room for.
     RedisGap => "redis_gap",
     /// Connections to Redis that were lost.

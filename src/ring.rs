@@ -30,6 +30,7 @@ pub struct Inbox {
     sleeping: AtomicBool,
     waiting_bytes: AtomicUsize,
     over_full: AtomicBool,
+    shut: AtomicBool,
     limit_bytes: usize,
     wake: Box<dyn Wake>,
 }
@@ -41,6 +42,7 @@ impl Inbox {
             sleeping: AtomicBool::new(false),
             waiting_bytes: AtomicUsize::new(0),
             over_full: AtomicBool::new(false),
+            shut: AtomicBool::new(false),
             limit_bytes,
             wake,
         }
@@ -62,7 +64,12 @@ impl Inbox {
     /// Whether data for this thread is to be refused at the entrance. Set when more than the limit
     /// waits, over all producers, in rings and spills; cleared when no more than half of it does.
     pub fn is_over_full(&self) -> bool {
-        self.over_full.load(Ordering::Relaxed)
+        self.over_full.load(Ordering::Relaxed) || self.shut.load(Ordering::Relaxed)
+    }
+
+    /// Says whether the owner has no room for more behind what waits here.
+    pub fn shut(&self, is_shut: bool) {
+        self.shut.store(is_shut, Ordering::Relaxed);
     }
 
     /// Bytes now waiting, over all producers, in rings and spills.
@@ -81,7 +88,9 @@ impl Inbox {
 
     fn add_bytes(&self, bytes: usize) {
         let before = self.waiting_bytes.fetch_add(bytes, Ordering::SeqCst);
-        if before.saturating_add(bytes) > self.limit_bytes && !self.is_over_full() {
+        if before.saturating_add(bytes) > self.limit_bytes
+            && !self.over_full.load(Ordering::Relaxed)
+        {
             self.over_full.store(true, Ordering::SeqCst);
             // The owner may have taken everything in between; without this look the flag would
             // stay up over an empty ring, and the closed entrance would keep it empty.

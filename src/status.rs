@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 pub struct RedisStatus {
     /// To what Laravel's redis broadcaster publishes.
     pub ingest: ConnectionStatus,
+    /// To the bus between nodes.
+    pub scaling: ConnectionStatus,
 }
 
 /// One of them, if there is one.
@@ -38,7 +40,7 @@ impl RedisStatus {
     /// The body of `/up?verbose`: health, then for each connection whether it works, how often it
     /// was lost, for how long the last time, and, if it is down now, for how long already.
     pub fn verbose(&self, now: Instant) -> String {
-        let connections = [("ingest", &self.ingest)];
+        let connections = [("ingest", &self.ingest), ("scaling", &self.scaling)];
         let kept = connections.iter().filter_map(|(name, status)| {
             let kept = (*status.lock())?;
             Some(format!(r#""{name}":{}"#, kept.text(now)))

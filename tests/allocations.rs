@@ -149,7 +149,7 @@ fn start(driver: Driver) -> Fleet {
         connections_max: 10 * SUBSCRIBERS,
         drain: Duration::ZERO,
         ingest: None,
-        left_out: Vec::new(),
+        scaling: None,
         redis: Arc::default(),
     })
     .unwrap()

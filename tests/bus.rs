@@ -260,7 +260,7 @@ impl World {
                 slot: Slot(self.next_call),
                 generation: 0,
             },
-            question: None,
+            asks: None,
         };
         let broadcasts = events.iter().map(|&event| broadcast(event)).collect();
         let (now, call) = (self.now, self.next_call);
@@ -601,6 +601,7 @@ fn broadcast(event: u64) -> Arc<Broadcast> {
             frame: event.to_be_bytes().into(),
             is_kept: false,
         }],
+        is_one_event: false,
     })
 }
 

@@ -27,6 +27,7 @@ const LEVELS: &[&[&str]] = &[
         "limits",
         "log",
         "metrics",
+        "serving",
         "status",
     ],
     &["proto"],

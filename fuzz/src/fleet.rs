@@ -92,6 +92,7 @@ impl Fleet {
             let setup = Setup {
                 shard: ShardIndex(at),
                 shards,
+                bus: None,
                 apps: Arc::clone(&apps),
                 settings: Arc::clone(&settings),
                 metrics: Arc::clone(&metrics),

@@ -113,6 +113,19 @@ pub struct Scaling {
     pub replay_bytes: usize,
     /// How late Redis may be before the bus counts as lost.
     pub timeout: Duration,
+    /// Where Laravel publishes to: nodes of Reverb are told, as each tells the others.
+    pub public: PublicAddress,
+}
+
+/// Where Laravel publishes to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PublicAddress {
+    /// `None` = not said.
+    pub host: Option<String>,
+    /// The port.
+    pub port: u16,
+    /// `https` is TLS, all else is not.
+    pub scheme: String,
 }
 
 /// Laravel's `redis` broadcaster as a source of events.
@@ -203,6 +216,11 @@ fn read_scaling(reader: &mut Reader<'_>, server: RedisServer) -> Result<Scaling,
             whole(1, SECONDS_MAX),
             2,
         )?),
+        public: PublicAddress {
+            host: reader.look(&variable("REVERB_HOST"), text)?.0,
+            port: reader.read(variable("REVERB_PORT"), whole(0, u16::MAX), 443)?,
+            scheme: reader.read(variable("REVERB_SCHEME"), text, "https".to_owned())?,
+        },
     })
 }
 
@@ -244,8 +262,9 @@ fn subscribed_by(found: &Found<'_>) -> Result<&'static str, String> {
     }
 }
 
-const SCALING_WARNING: &str = "scaling (REVERB_SCALING_ENABLED, server.scaling) is not served yet: \
-     this node hears no other node";
+const SCALING_WARNING: &str = "scaling (REVERB_SCALING_ENABLED, server.scaling) shares events and \
+     whispers; channels, users and connections are still counted, and users terminated, on each \
+     node alone, and PHP nodes wait 10 s for an answer of this one";
 const INTEREST_WARNING: &str = "SLAPBACK_INGEST=interest is not served yet: everything under the \
      prefix is subscribed to";
 const SCALING: Setting = variable("REVERB_SCALING_ENABLED").key("scaling.enabled");

@@ -137,6 +137,8 @@ pub enum Effect {
 pub enum Reply {
     /// The home has taken its events.
     Taken,
+    /// They cannot be taken now.
+    Overloaded,
     /// All that the fleet knows.
     Known {
         /// What was asked.

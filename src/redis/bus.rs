@@ -7,9 +7,9 @@
 //!   comes after is delivered at once and waits to be published, within a bound.
 //! - Back again, the node subscribes first, then publishes what waits, in pieces, each when the one
 //!   before has come back; until the last has, new events join the end.
-//! - Each message bears its node and a number. A number that was had is dropped; one that is missing
-//!   is asked for ([`peers`]). What may or may not have been published when a connection broke is
-//!   never published again: the other nodes of this kind ask for it.
+//! - Each message bears its node and a number. A number that was had is dropped; one that is
+//!   missing is asked for ([`peers`]). What may or may not have been published when a connection
+//!   broke is never published again: the other nodes of this kind ask for it.
 
 mod own;
 pub mod peers;
@@ -20,8 +20,8 @@ use std::time::{Duration, Instant};
 use self::own::Own;
 use self::peers::{Incoming, Peers};
 use crate::broadcast::Broadcast;
-use crate::proto::api::Question;
 use crate::shard::message::SessionKey;
+use crate::shard::question::Ask;
 
 /// Bytes of a piece of what waits to be published, or is asked for.
 pub const PIECE_BYTES: usize = 1 << 20;
@@ -43,7 +43,7 @@ pub struct Caller {
     /// Its connection.
     pub session: SessionKey,
     /// What it asks of the fleet then.
-    pub question: Option<Arc<Question>>,
+    pub asks: Option<Ask>,
 }
 
 /// One own message as it goes out.
@@ -194,8 +194,8 @@ impl Bus {
     /// The connection that publishes is lost. What it had no answer for may have been published.
     pub fn handle_publisher_down(&mut self, effects: &mut Vec<Effect>) {
         self.publisher_works = false;
-        while let Some(caller) = self.own.answer() {
-            effects.extend(caller.map(Effect::Taken));
+        while self.own.has_unanswered() {
+            effects.extend(self.own.answer().map(Effect::Taken));
         }
         self.go_away(effects);
     }
@@ -209,8 +209,7 @@ impl Bus {
     /// Redis has answered the oldest message that has no answer: it had so many subscribers.
     pub fn handle_reply(&mut self, receivers: i64, effects: &mut Vec<Effect>) {
         self.has_company = receivers > 1 || !self.peers.is_empty();
-        let caller = self.own.answer().flatten();
-        effects.extend(caller.map(Effect::Taken));
+        effects.extend(self.own.answer().map(Effect::Taken));
     }
 
     /// Redis has passed a question to a node on to so many.
@@ -226,7 +225,7 @@ impl Bus {
         message: Incoming,
         effects: &mut Vec<Effect>,
     ) {
-        if *node == *self.node {
+        if self.is_own(node) {
             return self.handle_echo(now, message.seq, effects);
         }
         self.has_company = true;
@@ -241,7 +240,7 @@ impl Bus {
 
     /// A node says that it is there, and its last number.
     pub fn handle_hello(&mut self, now: Instant, node: &str, seq: u64, effects: &mut Vec<Effect>) {
-        if *node != *self.node {
+        if !self.is_own(node) {
             self.has_company = true;
             self.peers.handle_hello(now, node, seq, effects);
         }
@@ -297,6 +296,11 @@ impl Bus {
     /// Nodes of this kind that have been heard lately, this one not counted.
     pub fn peers_count(&self) -> usize {
         self.peers.len()
+    }
+
+    /// Is this the name of this node?
+    pub fn is_own(&self, node: &str) -> bool {
+        *node == *self.node
     }
 
     /// Are own messages delivered when they come back?
@@ -361,6 +365,3 @@ impl Bus {
         oldest.is_some_and(|oldest| now.saturating_duration_since(oldest) > self.limits.timeout)
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -218,7 +218,11 @@ impl Event<'_> {
                 channel: channel.into(),
             })
             .collect();
-        Ok(Broadcast { app, deliveries })
+        Ok(Broadcast {
+            app,
+            deliveries,
+            is_one_event: false,
+        })
     }
 }
 
@@ -359,18 +363,23 @@ impl Application {
 
 /// Appends the payload of an event of the HTTP API; a batch item's or a whisper's is what its
 /// frame holds.
-pub fn event_payload(out: &mut Vec<u8>, name: &str, data: &str, channels: &[impl AsRef<str>]) {
+pub fn event_payload(
+    out: &mut Vec<u8>,
+    name: &str,
+    data: &str,
+    channels: impl Iterator<Item = impl AsRef<str>>,
+) {
     out.extend_from_slice(b"{\"event\":");
     quoted(out, name);
     out.extend_from_slice(b",\"channels\":");
-    let mut lead = b'[';
-    for channel in channels {
-        out.push(lead);
+    out.push(b'[');
+    for (number, channel) in channels.enumerate() {
+        if number > 0 {
+            out.push(b',');
+        }
         quoted(out, channel.as_ref());
-        lead = b',';
     }
-    let end: &[u8] = if channels.is_empty() { b"[]" } else { b"]" };
-    out.extend_from_slice(end);
+    out.push(b']');
     out.extend_from_slice(b",\"data\":");
     quoted(out, data);
     out.push(b'}');

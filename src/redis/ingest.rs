@@ -183,7 +183,7 @@ impl Events {
         match laravel::read(payload, channel, app, &mut self.scratch) {
             Ok(broadcast) => {
                 self.metrics.add(Counter::IngestTaken, 1);
-                outlet.deliver(broadcast);
+                outlet.deliver(&Arc::new(broadcast));
             }
             Err(why) => self.refuse(Some(channel), why),
         }

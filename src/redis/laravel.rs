@@ -68,6 +68,7 @@ pub fn read(
             frame,
             is_kept: ChannelKind::of(channel).keeps(name),
         }],
+        is_one_event: false,
     })
 }
 

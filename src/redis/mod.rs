@@ -14,6 +14,8 @@ mod link;
 mod outlet;
 pub mod php;
 pub mod resp;
+mod scaling;
+pub mod side;
 mod tls;
 
 use std::io;
@@ -23,24 +25,26 @@ use std::time::Instant;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use crate::app::Apps;
 use crate::config;
 use crate::metrics::Metrics;
 use crate::redis::ingest::Ingest;
 use crate::redis::outlet::Outlet;
+use crate::redis::scaling::Scaling;
 use crate::ring::{Inbox, Wake};
+use crate::serving::Serving;
 use crate::shard::ends::Ends;
+use crate::shard::message::Message;
 use crate::status::RedisStatus;
 use crate::wake::EventFd;
 
 /// What the Redis thread is given.
 pub struct Plan {
-    /// Laravel's redis broadcaster.
-    pub ingest: config::Ingest,
-    /// Names in Redis that are no channels though a prefix may fit them.
-    pub left_out: Vec<String>,
+    /// Laravel's redis broadcaster, if it is listened to.
+    pub ingest: Option<config::Ingest>,
+    /// The bus between nodes, if there are several.
+    pub scaling: Option<config::Scaling>,
     /// All apps.
-    pub apps: Arc<Apps>,
+    pub serving: Arc<Serving>,
     /// How many shards there are.
     pub shards: u16,
     /// Its ends of the rings.
@@ -65,50 +69,129 @@ const READS_MAX: usize = 16;
 /// # Errors
 /// The kernel cannot wait for descriptors.
 pub fn run(plan: Plan) -> io::Result<()> {
-    let wake: Arc<dyn Wake> = Arc::new(plan.event.clone());
-    let now = Instant::now();
-    let mut outlet = Outlet::new(plan.ends, plan.shards, Arc::clone(&plan.metrics));
-    let mut ingest = Ingest::new(
-        plan.ingest,
-        plan.left_out,
-        &plan.apps,
-        plan.metrics,
-        plan.status,
-        wake,
-        now,
-    );
-    while !plan.is_over.load(Ordering::Acquire) {
-        plan.inbox.announce_sleep();
-        outlet.wake();
-        wait(&plan.event, &ingest)?;
-        plan.inbox.announce_awake();
-        plan.event.clear();
-        let now = Instant::now();
-        ingest.turn(now);
-        for _ in 0..READS_MAX {
-            if !ingest.read(now, &mut outlet) {
-                break;
-            }
-            outlet.wake();
+    let (mut parts, inbox, event, is_over) = Parts::new(plan);
+    while !is_over.load(Ordering::Acquire) {
+        inbox.announce_sleep();
+        parts.outlet.wake();
+        if !parts.outlet.has_news() {
+            parts.wait(&event)?;
         }
-        ingest.write(now);
+        inbox.announce_awake();
+        event.clear();
+        parts.turn();
+        let is_full = parts.scaling.as_ref().is_some_and(Scaling::is_full);
+        inbox.shut(is_full);
     }
     Ok(())
 }
 
-/// Waits for Redis, for the shards, or for what is due.
-fn wait(event: &EventFd, ingest: &Ingest) -> io::Result<()> {
-    let mut fds = vec![PollFd::new(event, PollFlags::IN)];
-    fds.extend(
-        ingest
-            .fd()
-            .map(|(fd, flags)| PollFd::from_borrowed_fd(fd, flags)),
-    );
-    let until = ingest.deadline();
-    let left = until.map(|until| until.saturating_duration_since(Instant::now()));
-    let left = left.and_then(|left| Timespec::try_from(left).ok());
-    match poll(&mut fds, left.as_ref()) {
-        Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
-        Err(error) => Err(error.into()),
+/// What one turn is about.
+struct Parts {
+    outlet: Outlet,
+    ingest: Option<Ingest>,
+    scaling: Option<Scaling>,
+    /// What shards said, on its way to the bus.
+    said: Vec<Message>,
+}
+
+impl Parts {
+    fn new(plan: Plan) -> (Self, Arc<Inbox>, EventFd, Arc<AtomicBool>) {
+        let now = Instant::now();
+        let wake: Arc<dyn Wake> = Arc::new(plan.event.clone());
+        let left_out = plan.scaling.iter().map(|scaling| scaling.channel.clone());
+        let left_out = left_out.collect();
+        let ingest = plan.ingest.map(|ingest| {
+            let (metrics, status) = (Arc::clone(&plan.metrics), Arc::clone(&plan.status));
+            let apps = plan.serving.apps();
+            Ingest::new(
+                ingest,
+                left_out,
+                &apps,
+                metrics,
+                status,
+                Arc::clone(&wake),
+                now,
+            )
+        });
+        let scaling = plan.scaling.map(|scaling| {
+            let (metrics, status) = (Arc::clone(&plan.metrics), Arc::clone(&plan.status));
+            Scaling::new(
+                scaling,
+                Arc::clone(&plan.serving),
+                metrics,
+                status,
+                &wake,
+                now,
+            )
+        });
+        let parts = Self {
+            outlet: Outlet::new(plan.ends, plan.shards, plan.metrics),
+            ingest,
+            scaling,
+            said: Vec::new(),
+        };
+        (parts, plan.inbox, plan.event, plan.is_over)
+    }
+
+    /// Waits for Redis, for the shards, or for what is due.
+    fn wait(&self, event: &EventFd) -> io::Result<()> {
+        let now = Instant::now();
+        let mut fds = vec![PollFd::new(event, PollFlags::IN)];
+        let links = self.ingest.iter().filter_map(Ingest::fd);
+        let links = links.chain(self.scaling.iter().flat_map(Scaling::fds));
+        fds.extend(links.map(|(fd, flags)| PollFd::from_borrowed_fd(fd, flags)));
+        let due = self.ingest.iter().filter_map(Ingest::deadline);
+        let due = due.chain(
+            self.scaling
+                .iter()
+                .filter_map(|scaling| scaling.deadline(now)),
+        );
+        let left = due.min().map(|due| due.saturating_duration_since(now));
+        let left = left.and_then(|left| Timespec::try_from(left).ok());
+        match poll(&mut fds, left.as_ref()) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Shards in, Redis in, Redis out; shards are woken after each read.
+    fn turn(&mut self) {
+        let now = Instant::now();
+        let Self {
+            outlet,
+            ingest,
+            scaling,
+            said,
+        } = self;
+        outlet.take(said);
+        if let Some(scaling) = scaling {
+            scaling.turn(now, outlet);
+            for message in said.drain(..) {
+                scaling.publish(now, message, outlet);
+            }
+            scaling.write(now, outlet);
+        }
+        if let Some(ingest) = ingest {
+            ingest.turn(now);
+            ingest.write(now);
+        }
+        let (mut ingests, mut hears) = (ingest.is_some(), scaling.is_some());
+        for _ in 0..READS_MAX {
+            ingests = ingests
+                && ingest
+                    .as_mut()
+                    .is_some_and(|ingest| ingest.read(now, outlet));
+            hears = hears
+                && scaling
+                    .as_mut()
+                    .is_some_and(|scaling| scaling.read(now, outlet));
+            outlet.wake();
+            if !ingests && !hears {
+                break;
+            }
+        }
+        if let Some(scaling) = scaling {
+            scaling.write(now, outlet);
+        }
     }
 }

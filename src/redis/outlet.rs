@@ -15,6 +15,7 @@ use crate::proto::channel::ChannelKind;
 use crate::shard::ends::Ends;
 use crate::shard::home::home_of;
 use crate::shard::message::{Message, ShardIndex};
+use crate::shard::question::Ask;
 
 /// The Redis thread's ends of the rings.
 pub(super) struct Outlet {
@@ -44,39 +45,84 @@ impl Outlet {
 
     /// Sends one event to its subscribers. Plain channels go straight to every shard; presence and
     /// cache channels have what must stay in one order at their home, so they go there.
-    pub(super) fn deliver(&mut self, broadcast: Broadcast) {
-        let Broadcast { app, deliveries } = broadcast;
+    pub(super) fn deliver(&mut self, broadcast: &Arc<Broadcast>) {
         let is_of_home = |delivery: &Delivery| {
             let kind = ChannelKind::of(&delivery.channel);
             kind.is_presence() || kind.is_cache()
         };
-        let (ordered, plain): (Vec<_>, Vec<_>) = if deliveries.iter().any(is_of_home) {
-            deliveries.into_iter().partition(is_of_home)
+        if broadcast.deliveries.is_empty() {
+            return;
+        }
+        let ordered = broadcast
+            .deliveries
+            .iter()
+            .filter(|delivery| is_of_home(delivery))
+            .count();
+        if ordered == 0 {
+            self.push_plain(broadcast);
+        } else if ordered == broadcast.deliveries.len() {
+            self.push_ordered(broadcast);
         } else {
-            (Vec::new(), deliveries)
-        };
-        if !plain.is_empty() {
-            let broadcast = Arc::new(Broadcast {
-                app,
-                deliveries: plain,
-            });
-            for shard in (0..self.shards).map(ShardIndex) {
-                let message = Message::Deliver(Arc::clone(&broadcast));
-                self.push(shard, message, &broadcast);
-            }
-        }
-        if !ordered.is_empty() {
-            let broadcast = Arc::new(Broadcast {
-                app,
-                deliveries: ordered,
-            });
-            let message = Message::Publish {
-                broadcast: Arc::clone(&broadcast),
-                answer_to: None,
-                question: None,
+            let deliveries = broadcast.deliveries.iter().cloned();
+            let (ordered, plain) = deliveries.partition(is_of_home);
+            let part = |deliveries| {
+                Arc::new(Broadcast {
+                    deliveries,
+                    ..**broadcast
+                })
             };
-            self.push(home_of(app, self.shards), message, &broadcast);
+            self.push_plain(&part(plain));
+            self.push_ordered(&part(ordered));
         }
+    }
+
+    /// Says something to one shard; it is woken by [`Self::wake`].
+    pub(super) fn tell(&mut self, shard: ShardIndex, message: Message) {
+        if self.ends.push(shard, message) {
+            self.metrics.add(Counter::Spilled, 1);
+        }
+    }
+
+    /// Says to every shard that events of an app were lost.
+    pub(super) fn lose_all(&mut self, app: AppIndex) {
+        for shard in (0..self.shards).map(ShardIndex) {
+            self.tell(shard, Message::Gap { app, channel: None });
+        }
+    }
+
+    /// Asks every shard.
+    pub(super) fn ask(&mut self, ask: &Ask) {
+        for shard in (0..self.shards).map(ShardIndex) {
+            self.tell(shard, Message::Ask(ask.clone()));
+        }
+    }
+
+    /// Takes what shards have said.
+    pub(super) fn take(&mut self, said: &mut Vec<Message>) {
+        self.ends.take_while(|message| {
+            said.push(message);
+            true
+        });
+    }
+
+    /// Has any shard said anything?
+    pub(super) fn has_news(&self) -> bool {
+        self.ends.has_news()
+    }
+
+    fn push_plain(&mut self, broadcast: &Arc<Broadcast>) {
+        for shard in (0..self.shards).map(ShardIndex) {
+            self.push(shard, Message::Deliver(Arc::clone(broadcast)), broadcast);
+        }
+    }
+
+    fn push_ordered(&mut self, broadcast: &Arc<Broadcast>) {
+        let message = Message::Publish {
+            broadcast: Arc::clone(broadcast),
+            answer_to: None,
+            question: None,
+        };
+        self.push(home_of(broadcast.app, self.shards), message, broadcast);
     }
 
     /// Ends a batch: wakes the shards that were given anything.
@@ -87,10 +133,7 @@ impl Outlet {
 
     fn push(&mut self, shard: ShardIndex, message: Message, broadcast: &Broadcast) {
         if !self.ends.is_over_full(shard) {
-            if self.ends.push(shard, message) {
-                self.metrics.add(Counter::Spilled, 1);
-            }
-            return;
+            return self.tell(shard, message);
         }
         let Some(gaps) = self.gaps.get_mut(usize::from(shard.0)) else {
             return;

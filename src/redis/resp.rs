@@ -194,7 +194,7 @@ impl Token {
     /// The text of an element that has one.
     fn span(self) -> Span {
         match self {
-            Self::Status(text) | Self::Bulk(Some(text)) => text,
+            Self::Bulk(Some(text)) => text,
             _ => Span::default(),
         }
     }

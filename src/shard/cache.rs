@@ -126,6 +126,7 @@ impl Cached {
         Self(Arc::new(Broadcast {
             app: broadcast.app,
             deliveries: vec![delivery.clone()],
+            is_one_event: broadcast.is_one_event,
         }))
     }
 

@@ -117,7 +117,7 @@ impl<S: Protocol> Shard<S> {
                 if answer {
                     connection.waiting = Some(Waiting::Reply);
                 }
-                let home = home_of(broadcast.app, self.shards);
+                let home = self.bus.unwrap_or(home_of(broadcast.app, self.shards));
                 let broadcast = Arc::new(broadcast);
                 let answer_to = answer.then_some(key);
                 self.send(
@@ -184,6 +184,7 @@ impl<S: Protocol> Shard<S> {
             Message::Deliver(broadcast) => self.deliver(&broadcast),
             Message::Joined(joined) => self.handle_joined(now, *joined),
             Message::Published(key) => self.handle_reply(now, key, Reply::Taken),
+            Message::Refused(key) => self.handle_reply(now, key, Reply::Overloaded),
             Message::Publish {
                 broadcast,
                 answer_to,

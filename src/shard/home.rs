@@ -181,7 +181,11 @@ fn to_everyone(app: AppIndex, channel: &str, except: Option<SocketId>, frame: Bo
         frame,
         is_kept: false,
     }];
-    Said::Everyone(Arc::new(Broadcast { app, deliveries }))
+    Said::Everyone(Arc::new(Broadcast {
+        app,
+        deliveries,
+        is_one_event: false,
+    }))
 }
 
 /// A roster text longer than this is not kept for the next answer, bytes.

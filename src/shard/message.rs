@@ -30,7 +30,8 @@ pub struct SessionKey {
 /// One ring entry.
 #[derive(Debug)]
 pub enum Message {
-    /// To a home: give this event its place in the app's order.
+    /// To a home, or with scaling on to the Redis thread: give this event its place in the app's
+    /// order.
     Publish {
         /// The event.
         broadcast: Arc<Broadcast>,
@@ -41,6 +42,8 @@ pub enum Message {
     },
     /// From a home: the event is in order, answer 200.
     Published(SessionKey),
+    /// From the Redis thread: the event cannot be taken, answer 503.
+    Refused(SessionKey),
     /// From a home, to every shard: hand this to the subscribers.
     Deliver(Arc<Broadcast>),
     /// To a home: a session wants to be on a presence or cache channel.
@@ -114,7 +117,7 @@ impl Weigh for Message {
             Self::Gap { channel, .. } => {
                 channel.as_ref().map_or(0, |name| name.len()) + ENTRY_BYTES
             }
-            Self::Published(_) => ENTRY_BYTES,
+            Self::Published(_) | Self::Refused(_) => ENTRY_BYTES,
             Self::Ask(ask) => ask.question.weight(),
             Self::Part(part) | Self::Answer(part) => part.weight(),
         }

@@ -64,6 +64,8 @@ pub struct Setup {
     pub shard: ShardIndex,
     /// How many there are in the fleet.
     pub shards: u16,
+    /// With scaling on: the Redis thread, which gives events their order.
+    pub bus: Option<ShardIndex>,
     /// All apps.
     pub apps: Arc<Apps>,
     /// Server-wide settings.
@@ -117,6 +119,7 @@ pub const CLOSE_WAIT: Duration = Duration::from_secs(2);
 pub struct Shard<S = Session> {
     me: ShardIndex,
     shards: u16,
+    bus: Option<ShardIndex>,
     apps: Arc<Apps>,
     settings: Arc<Settings>,
     metrics: Arc<Metrics>,
@@ -170,6 +173,7 @@ impl<S: Protocol> Shard<S> {
         Self {
             me: setup.shard,
             shards: setup.shards,
+            bus: setup.bus,
             apps: setup.apps,
             settings: setup.settings,
             metrics: setup.metrics,

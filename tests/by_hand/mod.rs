@@ -90,6 +90,7 @@ impl Fleet {
             Shard::new(Setup {
                 shard: ShardIndex(u16::try_from(number).unwrap()),
                 shards: u16::try_from(shards).unwrap(),
+                bus: None,
                 apps: Arc::clone(&apps),
                 settings: Arc::new(Settings {
                     max_request_size: 100_000,

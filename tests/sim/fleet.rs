@@ -92,6 +92,7 @@ impl Fleet {
             let setup = Setup {
                 shard: ShardIndex(at),
                 shards: draw.shards,
+                bus: None,
                 apps: Arc::clone(&draw.apps),
                 settings: Arc::clone(&settings),
                 metrics: Arc::clone(&metrics),

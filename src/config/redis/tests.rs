@@ -96,6 +96,11 @@ fn laravels_stock_variables_are_a_redis_without_a_password() {
             channel: "reverb".to_owned(),
             replay_bytes: 16_777_216,
             timeout: Duration::from_secs(2),
+            public: PublicAddress {
+                host: Some("localhost".to_owned()),
+                port: 8080,
+                scheme: "http".to_owned(),
+            },
         };
         assert_eq!((config.scaling, config.ingest), (Some(expected), None));
     }
@@ -129,6 +134,9 @@ fn every_variable_of_redis_is_read() {
         ("REDIS_SENTINELS", "10.0.0.1:1, s2 ,[::1]:3,::2,"),
         ("REDIS_SENTINEL_SERVICE", "main"),
         ("SLAPBACK_BUS_REPLAY", "4"),
+        ("REVERB_HOST", "ws.shop.test"),
+        ("REVERB_PORT", "8443"),
+        ("REVERB_SCHEME", "http"),
         ("SLAPBACK_BUS_TIMEOUT", "5"),
         ("SLAPBACK_INGEST", "interest"),
         ("SLAPBACK_REDIS_MESSAGE_BYTES", "6"),
@@ -161,6 +169,11 @@ fn every_variable_of_redis_is_read() {
         channel: "shop".to_owned(),
         replay_bytes: 4,
         timeout: Duration::from_secs(5),
+        public: PublicAddress {
+            host: Some("ws.shop.test".to_owned()),
+            port: 8443,
+            scheme: "http".to_owned(),
+        },
     };
     assert_eq!(config.scaling, Some(expected));
     let ingest = config.ingest.unwrap();

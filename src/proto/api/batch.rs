@@ -124,6 +124,7 @@ impl Items {
             broadcast: Broadcast {
                 app,
                 deliveries: self.deliveries,
+                is_one_event: false,
             },
             question,
             taken: r#"{"batch":{}}"#,

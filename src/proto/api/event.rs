@@ -104,7 +104,11 @@ impl<'a> Fields<'a> {
             })
             .collect();
         Ok(Accepted::Publish {
-            broadcast: Broadcast { app, deliveries },
+            broadcast: Broadcast {
+                app,
+                deliveries,
+                is_one_event: true,
+            },
             question,
             taken: "{}",
         })

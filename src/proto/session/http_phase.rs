@@ -51,6 +51,9 @@ impl Manner {
     }
 }
 
+/// The body of a 503 to a call that cannot be taken now.
+const UNAVAILABLE: &str = "Service unavailable.";
+
 impl HttpPhase {
     pub(super) fn new(now: Instant) -> Self {
         Self {
@@ -134,10 +137,12 @@ impl HttpPhase {
         self.due = Some(context.now.instant + KEEP_ALIVE_WAIT);
         let answer = match reply {
             Reply::Taken => api::Answer::json(200, taken),
+            Reply::Overloaded => api::Answer::text(503, UNAVAILABLE),
             Reply::Known { question, facts } => api::answer(&question, facts),
         };
         effects.count(match answer.status {
             200 => Counter::ApiAnswered,
+            503 => Counter::ApiOverloaded,
             _ => Counter::ApiRefused,
         });
         answer_with(&shaped(&answer, manner), context, effects)
@@ -233,7 +238,7 @@ impl HttpPhase {
             let why = "rings are over-full";
             let refused = refused(503, app_id, request.path, why, size);
             effects.list.push(Effect::Refused(refused));
-            let answer = text(503, b"Service unavailable.", manner);
+            let answer = text(503, UNAVAILABLE.as_bytes(), manner);
             return answer_with(&answer, context, effects);
         }
         let (now, known) = (context.now, (&context.settings.api, context.apps));

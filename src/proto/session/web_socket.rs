@@ -250,6 +250,7 @@ impl WebSocketPhase {
         let broadcast = Broadcast {
             app: self.app,
             deliveries,
+            is_one_event: false,
         };
         effects.list.push(Effect::Publish {
             broadcast,

@@ -109,19 +109,20 @@ impl Own {
         piece
     }
 
+    /// Is any sent that has no answer?
+    pub(super) fn has_unanswered(&self) -> bool {
+        self.answered < self.sent
+    }
+
     /// The oldest that is sent and has no answer has one now, or never will have: gives who waits
-    /// for it. None if no answer is due.
-    pub(super) fn answer(&mut self) -> Option<Option<Caller>> {
-        if self.answered == self.sent {
+    /// for it.
+    pub(super) fn answer(&mut self) -> Option<Caller> {
+        if !self.has_unanswered() {
             return None;
         }
         let place = self.place(self.answered);
         self.advance(self.answered + 1, self.delivered);
-        Some(
-            self.messages
-                .get_mut(place)
-                .and_then(|message| message.caller.take()),
-        )
+        self.messages.get_mut(place)?.caller.take()
     }
 
     /// Those not delivered here, up to a number.
@@ -144,7 +145,7 @@ impl Own {
     pub(super) fn unanswered_since(&self) -> Option<Instant> {
         let message = self.messages.get(self.place(self.answered));
         message
-            .filter(|_| self.answered < self.sent)
+            .filter(|_| self.has_unanswered())
             .map(|message| message.since)
     }
 

@@ -35,7 +35,7 @@ pub struct Incoming {
 #[derive(Debug)]
 pub(super) struct Peers {
     limits: Limits,
-    peers: HashMap<Box<str>, Peer>,
+    by_name: HashMap<Box<str>, Peer>,
     held_bytes: usize,
 }
 
@@ -65,17 +65,17 @@ impl Peers {
     pub(super) fn new(limits: Limits) -> Self {
         Self {
             limits,
-            peers: HashMap::new(),
+            by_name: HashMap::new(),
             held_bytes: 0,
         }
     }
 
     pub(super) fn len(&self) -> usize {
-        self.peers.len()
+        self.by_name.len()
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.peers.is_empty()
+        self.by_name.is_empty()
     }
 
     pub(super) fn held_bytes(&self) -> usize {
@@ -84,7 +84,7 @@ impl Peers {
 
     /// The subscription is there again: everybody may have said something meanwhile.
     pub(super) fn handle_return(&mut self, now: Instant, effects: &mut Vec<Effect>) {
-        for (node, peer) in &mut self.peers {
+        for (node, peer) in &mut self.by_name {
             peer.ask(node, now, effects);
         }
     }
@@ -139,7 +139,11 @@ impl Peers {
         (until, is_whole): (u64, bool),
         effects: &mut Vec<Effect>,
     ) {
-        let Some(peer) = self.peers.get_mut(node).filter(|peer| peer.asked.is_some()) else {
+        let Some(peer) = self
+            .by_name
+            .get_mut(node)
+            .filter(|peer| peer.asked.is_some())
+        else {
             return;
         };
         peer.heard_at = now;
@@ -168,7 +172,7 @@ impl Peers {
 
     /// A question to a node was passed on to so many.
     pub(super) fn handle_asked(&mut self, node: &str, receivers: i64) {
-        let peer = self.peers.get_mut(node);
+        let peer = self.by_name.get_mut(node);
         if let Some(asked) = peer.and_then(|peer| peer.asked.as_mut()) {
             asked.is_under_way = false;
             if receivers > 0 {
@@ -182,7 +186,7 @@ impl Peers {
     /// What was under way may not have got anywhere.
     pub(super) fn handle_publisher_up(&mut self) {
         let asked = self
-            .peers
+            .by_name
             .values_mut()
             .filter_map(|peer| peer.asked.as_mut());
         asked.for_each(|asked| asked.is_under_way = false);
@@ -191,7 +195,7 @@ impl Peers {
     /// Asks again, as long as both connections work.
     pub(super) fn handle_tick(&mut self, now: Instant, effects: &mut Vec<Effect>) {
         let mut given_up = Vec::new();
-        for (node, peer) in &mut self.peers {
+        for (node, peer) in &mut self.by_name {
             let due = peer.asked.as_mut();
             let due = due.filter(|asked| !asked.is_under_way && asked.again_at <= now);
             let Some(asked) = due else {
@@ -208,7 +212,7 @@ impl Peers {
         for node in given_up {
             self.give_up(&node, effects);
         }
-        self.peers.retain(|_, peer| {
+        self.by_name.retain(|_, peer| {
             peer.asked.is_some() || now.saturating_duration_since(peer.heard_at) < SILENCE_MAX
         });
     }
@@ -216,7 +220,7 @@ impl Peers {
     /// What is missing of a node will not come. What is held is delivered all the same, and all
     /// clients are to ask their application.
     fn give_up(&mut self, node: &str, effects: &mut Vec<Effect>) {
-        let Some(peer) = self.peers.get_mut(node) else {
+        let Some(peer) = self.by_name.get_mut(node) else {
             return;
         };
         peer.asked = None;
@@ -237,14 +241,14 @@ impl Peers {
 
     /// The node, remembered from now on, its messages up to `last` taken for had if it is new.
     fn heard(&mut self, now: Instant, node: &str, last: u64) -> &mut Peer {
-        if !self.peers.contains_key(node) && self.peers.len() >= PEERS_MAX {
-            let oldest = self.peers.iter().min_by_key(|(_, peer)| peer.heard_at);
+        if !self.by_name.contains_key(node) && self.by_name.len() >= PEERS_MAX {
+            let oldest = self.by_name.iter().min_by_key(|(_, peer)| peer.heard_at);
             let oldest = oldest.map(|(node, _)| node.clone());
-            if let Some(peer) = oldest.and_then(|node| self.peers.remove(&node)) {
+            if let Some(peer) = oldest.and_then(|node| self.by_name.remove(&node)) {
                 self.held_bytes -= peer.held.values().map(|held| held.weight()).sum::<usize>();
             }
         }
-        let peer = self.peers.entry(node.into()).or_insert_with(|| Peer {
+        let peer = self.by_name.entry(node.into()).or_insert_with(|| Peer {
             last,
             held: BTreeMap::new(),
             asked: None,

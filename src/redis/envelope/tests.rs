@@ -50,7 +50,7 @@ fn heard(message: &str) -> Vec<(String, String, Option<SocketId>)> {
 #[test]
 fn captured_events_are_written_and_heard_byte_for_byte() {
     let mut out = Vec::new();
-    let payload = |out: &mut Vec<u8>| event_payload(out, "ev", "{\"x\":\"é/\"}", &["c1"]);
+    let payload = |out: &mut Vec<u8>| event_payload(out, "ev", "{\"x\":\"é/\"}", ["c1"].iter());
     application().message(&mut out, payload, None, None);
     let payload = r#"{"event":"ev","channels":["c1"],"data":"{\"x\":\"\u00e9\/\"}"}"#;
     let captured = format!(r#"{{"type":"message","application":{CAPTURED},"payload":{payload}}}"#);
@@ -176,7 +176,7 @@ proptest! {
         let node = "n.1";
         let origin = Some(Origin { node, seq, at, late });
         let mut out = Vec::new();
-        let payload = |out: &mut Vec<u8>| event_payload(out, &name, &data, &[&channel]);
+        let payload = |out: &mut Vec<u8>| event_payload(out, &name, &data, [&channel].into_iter());
         application().message(&mut out, payload, None, origin);
         let mut scratch = Scratch::default();
         let Ok(Message::Event(event)) = read(&out, &mut scratch) else {

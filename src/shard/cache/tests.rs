@@ -24,7 +24,11 @@ fn delivery(channel: &str, text: &str) -> Delivery {
 }
 
 fn broadcast(app: AppIndex, deliveries: Vec<Delivery>) -> Arc<Broadcast> {
-    Arc::new(Broadcast { app, deliveries })
+    Arc::new(Broadcast {
+        app,
+        deliveries,
+        is_one_event: false,
+    })
 }
 
 fn event(channel: &str, text: &str) -> Arc<Broadcast> {

@@ -36,6 +36,7 @@ fn publish(homes: &mut Homes, now: Instant, channel: &str, is_kept: bool) -> Arc
             frame: frame::text_frame(|out| out.extend_from_slice(EVENT.as_bytes())),
             is_kept,
         }],
+        is_one_event: false,
     });
     assert_eq!(homes.handle_publish(now, &broadcast), 0);
     broadcast

@@ -1,0 +1,133 @@
+//! What nodes of this kind say to one another beside the bus: that they are there, what they have
+//! missed, and what was missed.
+//!
+//! JSON on channels of our own, `{channel}:slapback` and `{channel}:slapback:{node}`, which PHP
+//! nodes never hear. Called by `scaling`; keeps no state. A message of the bus stands in it as it
+//! was published.
+
+use crate::proto::json::{self, Value, Workspace};
+
+/// One message.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Side<'a> {
+    /// Who says it.
+    pub node: &'a str,
+    /// What it says.
+    pub said: Said<'a>,
+}
+
+/// What a node says.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Said<'a> {
+    /// It is there; its last number.
+    Hello(u64),
+    /// It wants what comes behind this number.
+    Ask(u64),
+    /// What was asked for.
+    Replay {
+        /// A JSON list of messages of the bus.
+        messages: &'a str,
+        /// The last number.
+        until: u64,
+        /// The first is the one that was asked for.
+        is_whole: bool,
+    },
+}
+
+/// Reads one message; `None` if it is none.
+pub fn read<'a>(message: &'a [u8], workspace: &'a mut Workspace) -> Option<Side<'a>> {
+    let message = str::from_utf8(message).ok()?;
+    let (mut node, mut kind, mut seq, mut messages, mut is_whole) = (None, None, None, "[]", false);
+    json::visit(message, workspace, |child| match (child.key, child.value) {
+        (Some("node"), Value::Text { text, .. }) => node = Some(text),
+        (Some("slapback"), Value::Text { text, .. }) => kind = Some(text),
+        (Some("seq"), Value::Number { raw }) => seq = raw.parse().ok(),
+        (Some("messages"), Value::List { raw }) => messages = raw,
+        (Some("whole"), Value::Bool(whole)) => is_whole = whole,
+        _ => {}
+    })
+    .ok()?;
+    let seq = seq?;
+    let said = match kind? {
+        "hello" => Said::Hello(seq),
+        "ask" => Said::Ask(seq),
+        "replay" => Said::Replay {
+            messages,
+            until: seq,
+            is_whole,
+        },
+        _ => return None,
+    };
+    Some(Side { node: node?, said })
+}
+
+/// Appends a message; `replayed` appends the messages of a replay, with commas between.
+pub fn write(out: &mut Vec<u8>, node: &str, said: &Said<'_>, replayed: impl FnOnce(&mut Vec<u8>)) {
+    let (kind, seq) = match said {
+        Said::Hello(seq) => ("hello", seq),
+        Said::Ask(seq) => ("ask", seq),
+        Said::Replay { until, .. } => ("replay", until),
+    };
+    out.extend_from_slice(b"{\"slapback\":\"");
+    out.extend_from_slice(kind.as_bytes());
+    out.extend_from_slice(b"\",\"node\":\"");
+    json::escape(out, node);
+    out.extend_from_slice(b"\",\"seq\":");
+    json::number(out, *seq);
+    if let Said::Replay { is_whole, .. } = said {
+        let whole: &[u8] = if *is_whole { b"true" } else { b"false" };
+        out.extend_from_slice(b",\"whole\":");
+        out.extend_from_slice(whole);
+        out.extend_from_slice(b",\"messages\":[");
+        replayed(out);
+        out.push(b']');
+    }
+    out.push(b'}');
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read() {
+        for said in [
+            Said::Hello(7),
+            Said::Ask(0),
+            Said::Replay {
+                messages: r#"[{"type":"message"},{}]"#,
+                until: u64::MAX,
+                is_whole: true,
+            },
+        ] {
+            let mut out = Vec::new();
+            write(&mut out, "a.1", &said, |out| {
+                out.extend_from_slice(br#"{"type":"message"},{}"#);
+            });
+            let mut workspace = Workspace::default();
+            let side = read(&out, &mut workspace).unwrap();
+            assert_eq!(side, Side { node: "a.1", said });
+        }
+    }
+
+    #[test]
+    fn what_is_none_is_none() {
+        for message in [
+            "",
+            "[]",
+            "{}",
+            r#"{"slapback":"hello","node":"a"}"#,
+            r#"{"slapback":"hello","seq":1}"#,
+            r#"{"slapback":"shout","node":"a","seq":1}"#,
+            r#"{"slapback":"ask","node":"a","seq":-1}"#,
+        ] {
+            assert_eq!(
+                read(message.as_bytes(), &mut Workspace::default()),
+                None,
+                "{message}"
+            );
+        }
+    }
+}
