@@ -67,6 +67,8 @@ counters! {
     IngestRefused => "ingest_refused",
     /// Own events published on the bus.
     BusPublished => "bus_published",
+    /// Whispers for which there was no room while Redis was away.
+    BusDropped => "bus_dropped",
     /// Messages that came on the bus, own ones among them.
     BusTaken => "bus_taken",
     /// Messages on the bus that mean nothing here.

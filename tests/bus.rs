@@ -314,6 +314,7 @@ impl World {
                     let former = self.nodes[at].answers.insert(caller.session.slot.0, false);
                     assert!(former.is_none(), "answered twice");
                 }
+                Effect::Dropped => panic!("somebody waits for each event"),
                 Effect::Hello { seq } => {
                     self.nodes[at]
                         .publisher

@@ -256,6 +256,40 @@ fn r236_r237_an_outage_of_redis_loses_nothing_and_stops_nobody() {
 }
 
 #[test]
+fn r236_a_node_whose_redis_is_not_there_yet_serves_its_own_and_joins_later() {
+    for fleets in FLEETS {
+        let mut redis = Redis::start();
+        redis.kill();
+        let port = redis.port.to_string();
+        let scaling = [
+            ("REVERB_SCALING_ENABLED", "true"),
+            ("REDIS_PORT", port.as_str()),
+        ];
+        let nodes = fleets.map(|fleet| Server::start(fleet, &scaling));
+        let mut clients = nodes.each_ref().map(|node| subscribed(node, "c"));
+        for (node, client) in nodes.iter().zip(&mut clients) {
+            node.says("redis: scaling (hearing) does not work");
+            api::publish_event(node, "1", "c", "e", "alone");
+            assert_eq!(client.hear(), heard("e", "alone", "c"));
+        }
+        redis.revive();
+        for node in &nodes {
+            node.says(HEARS);
+            node.says("redis: scaling (publishing) works");
+        }
+        // What waited at each is told to the other, unless it was not heard yet.
+        api::publish_event(&nodes[0], "1", "c", "e", "together");
+        for client in &mut clients {
+            let mut text = client.hear();
+            if text == heard("e", "alone", "c") {
+                text = client.hear();
+            }
+            assert_eq!(text, heard("e", "together", "c"));
+        }
+    }
+}
+
+#[test]
 fn redis_killed_in_the_middle_again_and_again_loses_and_doubles_nothing() {
     const ROUNDS: usize = 5;
     on_two_nodes(|nodes, mut redis| {

@@ -30,7 +30,7 @@ const DELIVERED: u64 = 20_000;
 const AHEAD_MAX: u64 = 500;
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Publishes `{…"#0000000001xxx"…}` from number ARGV[2], ARGV[3] times, on ARGV[1].
+/// Publishes `{…"#0000000001xxx"…}`: on channel `ARGV[1]`, from number `ARGV[2]` on, `ARGV[3]` times.
 const SCRIPT: &str = "for i = 0, ARGV[3] - 1 do redis.call('PUBLISH', ARGV[1], \
                       ARGV[4] .. string.format('%010d', ARGV[2] + i) .. ARGV[5]) end";
 

@@ -70,6 +70,8 @@ pub enum Effect {
     Taken(Caller),
     /// They are not: 503.
     Refused(Caller),
+    /// There was no room for events that nobody waits for.
+    Dropped,
     /// Tell the others that this node is there, and its last number.
     Hello {
         /// The last own number.
@@ -153,7 +155,7 @@ impl Bus {
         let bytes: usize = broadcasts.iter().map(|broadcast| broadcast.weight()).sum();
         let is_over = self.own.waiting_bytes() + bytes > self.limits.replay_bytes;
         if is_over && (self.has_company || self.state == State::Live) {
-            effects.extend(caller.map(Effect::Refused));
+            effects.push(caller.map_or(Effect::Dropped, Effect::Refused));
             return;
         }
         let is_returning = matches!(self.state, State::Returning { .. });

@@ -348,6 +348,7 @@ impl Scaling {
             Effect::Refused(Caller { session, .. }) => {
                 outlet.tell(session.shard, shard::message::Message::Refused(session));
             }
+            Effect::Dropped => self.metrics.add(Counter::BusDropped, 1),
             Effect::Hello { seq } => self.say_beside(None, &side::Said::Hello(seq), |_, _| {}),
             Effect::Ask { node, after } => {
                 self.say_beside(Some(&node), &side::Said::Ask(after), |_, _| {});
