@@ -83,6 +83,8 @@ pub enum Effect {
         node: Box<str>,
         /// The last one that was had.
         after: u64,
+        /// Only for what it has sent within this time: nothing was had of it before.
+        within: Option<Duration>,
     },
     /// Answer such a question with one piece.
     Replay {
@@ -136,7 +138,7 @@ impl Bus {
             subscriber_works: false,
             state: State::Away,
             own: Own::default(),
-            peers: Peers::new(limits),
+            peers: Peers::new(limits, now),
             has_company: false,
             hello_at: now,
         }
@@ -205,6 +207,7 @@ impl Bus {
     /// The subscription is lost.
     pub fn handle_subscriber_down(&mut self, effects: &mut Vec<Effect>) {
         self.subscriber_works = false;
+        self.peers.handle_loss();
         self.go_away(effects);
     }
 
@@ -248,9 +251,17 @@ impl Bus {
         }
     }
 
-    /// A node asks for our messages behind a number.
-    pub fn handle_ask(&mut self, node: &str, after: u64, effects: &mut Vec<Effect>) {
-        let (messages, is_whole) = self.own.behind(after);
+    /// A node asks for our messages behind a number, or for those sent within a time.
+    pub fn handle_ask(
+        &mut self,
+        now: Instant,
+        node: &str,
+        after: u64,
+        within: Option<Duration>,
+        effects: &mut Vec<Effect>,
+    ) {
+        let since = within.and_then(|within| now.checked_sub(within));
+        let (messages, is_whole) = self.own.behind(after, since);
         effects.push(Effect::Replay {
             node: node.into(),
             messages,
@@ -367,3 +378,6 @@ impl Bus {
         oldest.is_some_and(|oldest| now.saturating_duration_since(oldest) > self.limits.timeout)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -350,8 +350,13 @@ impl Scaling {
             }
             Effect::Dropped => self.metrics.add(Counter::BusDropped, 1),
             Effect::Hello { seq } => self.say_beside(None, &side::Said::Hello(seq), |_, _| {}),
-            Effect::Ask { node, after } => {
-                self.say_beside(Some(&node), &side::Said::Ask(after), |_, _| {});
+            Effect::Ask {
+                node,
+                after,
+                within,
+            } => {
+                let said = side::Said::Ask { after, within };
+                self.say_beside(Some(&node), &said, |_, _| {});
                 if let Some(last) = self.replies.back_mut() {
                     *last = Reply::Asked(node);
                 }

@@ -5,6 +5,8 @@
 //! nodes never hear. Called by `scaling`; keeps no state. A message of the bus stands in it as it
 //! was published.
 
+use std::time::Duration;
+
 use crate::proto::json::{self, Value, Workspace};
 
 /// One message.
@@ -21,8 +23,13 @@ pub struct Side<'a> {
 pub enum Said<'a> {
     /// It is there; its last number.
     Hello(u64),
-    /// It wants what comes behind this number.
-    Ask(u64),
+    /// It wants what comes behind a number.
+    Ask {
+        /// The last one that was had.
+        after: u64,
+        /// Only what was sent within this time.
+        within: Option<Duration>,
+    },
     /// What was asked for.
     Replay {
         /// A JSON list of messages of the bus.
@@ -38,10 +45,12 @@ pub enum Said<'a> {
 pub fn read<'a>(message: &'a [u8], workspace: &'a mut Workspace) -> Option<Side<'a>> {
     let message = str::from_utf8(message).ok()?;
     let (mut node, mut kind, mut seq, mut messages, mut is_whole) = (None, None, None, "[]", false);
+    let mut within = None;
     json::visit(message, workspace, |child| match (child.key, child.value) {
         (Some("node"), Value::Text { text, .. }) => node = Some(text),
         (Some("slapback"), Value::Text { text, .. }) => kind = Some(text),
         (Some("seq"), Value::Number { raw }) => seq = raw.parse().ok(),
+        (Some("within"), Value::Number { raw }) => within = raw.parse().ok(),
         (Some("messages"), Value::List { raw }) => messages = raw,
         (Some("whole"), Value::Bool(whole)) => is_whole = whole,
         _ => {}
@@ -50,7 +59,10 @@ pub fn read<'a>(message: &'a [u8], workspace: &'a mut Workspace) -> Option<Side<
     let seq = seq?;
     let said = match kind? {
         "hello" => Said::Hello(seq),
-        "ask" => Said::Ask(seq),
+        "ask" => Said::Ask {
+            after: seq,
+            within: within.map(Duration::from_millis),
+        },
         "replay" => Said::Replay {
             messages,
             until: seq,
@@ -65,7 +77,7 @@ pub fn read<'a>(message: &'a [u8], workspace: &'a mut Workspace) -> Option<Side<
 pub fn write(out: &mut Vec<u8>, node: &str, said: &Said<'_>, replayed: impl FnOnce(&mut Vec<u8>)) {
     let (kind, seq) = match said {
         Said::Hello(seq) => ("hello", seq),
-        Said::Ask(seq) => ("ask", seq),
+        Said::Ask { after, .. } => ("ask", after),
         Said::Replay { until, .. } => ("replay", until),
     };
     out.extend_from_slice(b"{\"slapback\":\"");
@@ -74,6 +86,14 @@ pub fn write(out: &mut Vec<u8>, node: &str, said: &Said<'_>, replayed: impl FnOn
     json::escape(out, node);
     out.extend_from_slice(b"\",\"seq\":");
     json::number(out, *seq);
+    if let Said::Ask {
+        within: Some(within),
+        ..
+    } = said
+    {
+        out.extend_from_slice(b",\"within\":");
+        json::number(out, u64::try_from(within.as_millis()).unwrap_or(u64::MAX));
+    }
     if let Said::Replay { is_whole, .. } = said {
         let whole: &[u8] = if *is_whole { b"true" } else { b"false" };
         out.extend_from_slice(b",\"whole\":");
@@ -95,7 +115,14 @@ mod tests {
     fn what_is_written_is_read() {
         for said in [
             Said::Hello(7),
-            Said::Ask(0),
+            Said::Ask {
+                after: 0,
+                within: None,
+            },
+            Said::Ask {
+                after: 3,
+                within: Some(Duration::from_millis(1500)),
+            },
             Said::Replay {
                 messages: r#"[{"type":"message"},{}]"#,
                 until: u64::MAX,

@@ -157,14 +157,16 @@ impl Own {
             .map(|message| message.since)
     }
 
-    /// One piece of what was sent behind a number, and whether nothing in between is forgotten.
-    pub(super) fn behind(&self, after: u64) -> (Vec<Outgoing>, bool) {
-        let first = self
-            .messages
-            .front()
-            .map_or(self.next, |message| message.out.seq);
-        let is_whole = after.saturating_add(1) >= first.min(self.sent);
-        let (from, to) = (self.place(after.saturating_add(1)), self.place(self.sent));
+    /// One piece of what was sent behind a number, and since a time; and whether nothing in between
+    /// is forgotten.
+    pub(super) fn behind(&self, after: u64, since: Option<Instant>) -> (Vec<Outgoing>, bool) {
+        let first = self.messages.front();
+        let kept_from = first.map_or(self.next, |message| message.out.seq);
+        let to = self.place(self.sent);
+        let is_earlier = |message: &&Message| since.is_some_and(|since| message.since < since);
+        let earlier = self.messages.range(..to).take_while(is_earlier).count();
+        let from = self.place(after.saturating_add(1)).max(earlier);
+        let is_whole = earlier > 0 || after.saturating_add(1) >= kept_from.min(self.sent);
         let (mut piece, mut bytes) = (Vec::new(), 0);
         for message in self.messages.range(from..to.max(from)) {
             if bytes > PIECE_BYTES {

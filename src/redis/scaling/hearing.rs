@@ -88,7 +88,10 @@ impl Hearing<'_> {
         let Side { node, said } = side::read(payload, side).ok_or("of no kind that is known")?;
         match said {
             side::Said::Hello(seq) => self.bus.handle_hello(self.now, node, seq, self.effects),
-            side::Said::Ask(after) => self.bus.handle_ask(node, after, self.effects),
+            side::Said::Ask { after, within } => {
+                self.bus
+                    .handle_ask(self.now, node, after, within, self.effects);
+            }
             side::Said::Replay {
                 messages,
                 until,

@@ -1,6 +1,8 @@
 //! A Redis as the bus sees it: commands in, replies and messages out, in order on each connection.
+//! A PHP node listens to it too.
 
 use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
 
 /// What a node has published.
 #[derive(Debug, Clone)]
@@ -10,6 +12,8 @@ pub(crate) enum Command {
         seq: u64,
         event: u64,
     },
+    /// Of the PHP node.
+    Foreign(u64),
     Hello {
         node: String,
         seq: u64,
@@ -18,6 +22,7 @@ pub(crate) enum Command {
         from: String,
         to: String,
         after: u64,
+        within: Option<Duration>,
     },
     Replay {
         from: String,
@@ -32,9 +37,14 @@ impl Command {
     /// Is this node subscribed to where it is published?
     pub(crate) fn is_for(&self, node: &str) -> bool {
         match self {
-            Self::Message { .. } | Self::Hello { .. } => true,
+            Self::Message { .. } | Self::Foreign(_) | Self::Hello { .. } => true,
             Self::Ask { to, .. } | Self::Replay { to, .. } => to == node,
         }
+    }
+
+    /// Is it none of the PHP node's business?
+    pub(crate) fn is_aside(&self) -> bool {
+        !matches!(self, Self::Message { .. } | Self::Foreign(_))
     }
 }
 
@@ -48,7 +58,7 @@ pub(crate) enum Heard {
 }
 
 /// One connection of a node; a new one has nothing under way.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Connection {
     pub(crate) is_up: bool,
     pub(crate) is_subscribed: bool,
@@ -65,11 +75,16 @@ impl Connection {
     }
 }
 
-/// Whether it runs, and what its one PHP subscriber has heard.
+/// Whether it runs, and what it still has to do.
+#[derive(Debug)]
 pub(crate) struct Redis {
     pub(crate) is_up: bool,
     pub(crate) is_paused: bool,
     pub(crate) heard_by_php: HashMap<u64, u32>,
+    /// Commands of connections that their nodes have given up: it may read them still.
+    pub(crate) leftovers: Vec<VecDeque<Command>>,
+    /// Side messages that come a second time.
+    pub(crate) doubled: Vec<Command>,
 }
 
 impl Default for Redis {
@@ -78,11 +93,35 @@ impl Default for Redis {
             is_up: true,
             is_paused: false,
             heard_by_php: HashMap::new(),
+            leftovers: Vec::new(),
+            doubled: Vec::new(),
         }
     }
 }
 
 impl Redis {
+    pub(crate) fn works(&self) -> bool {
+        self.is_up && !self.is_paused
+    }
+
+    /// Takes commands that nobody waits for any more: all that one connection left.
+    pub(crate) fn strays(&mut self, random: &mut fastrand::Rng) -> VecDeque<Command> {
+        if random.bool() && !self.doubled.is_empty() {
+            let at = random.usize(0..self.doubled.len());
+            return VecDeque::from([self.doubled.swap_remove(at)]);
+        }
+        match self.leftovers.len() {
+            0 => VecDeque::new(),
+            count => self.leftovers.swap_remove(random.usize(0..count)),
+        }
+    }
+
+    pub(crate) fn die(&mut self) {
+        self.is_up = false;
+        self.leftovers.clear();
+        self.doubled.clear();
+    }
+
     pub(crate) fn php_hears(&mut self, command: &Command) {
         if let Command::Message { event, .. } = command {
             *self.heard_by_php.entry(*event).or_default() += 1;
