@@ -24,8 +24,9 @@ const ALL_KNOWN_AFTER: Duration = Duration::from_secs(7);
 const ASK_EVERY: Duration = Duration::from_millis(250);
 /// A question may be under way for so long.
 const UNDER_WAY_MAX: Duration = Duration::from_secs(2);
-/// A node that was asked so often and has not answered will not: 2 s.
-const REACHED_MAX: u32 = 8;
+/// A node that hears the question may be about to find out that it cannot publish, which takes
+/// `timeout`, and then so long to come back. After that it will not answer.
+const RETURN: Duration = Duration::from_secs(2);
 /// A node that was not there so often, when it was asked, has died: 10 s.
 const MISSED_MAX: u32 = 40;
 
@@ -229,6 +230,9 @@ impl Peers {
     /// Asks again, as long as both connections work.
     pub(super) fn handle_tick(&mut self, now: Instant, effects: &mut Vec<Effect>) {
         let since = self.listens_since;
+        let wait = self.limits.timeout + RETURN;
+        let reached_max = u32::try_from(wait.as_millis() / ASK_EVERY.as_millis());
+        let reached_max = reached_max.unwrap_or(u32::MAX);
         let mut given_up = Vec::new();
         self.present = 0;
         for (node, peer) in &mut self.by_name {
@@ -240,7 +244,7 @@ impl Peers {
             let Some(asked) = due else {
                 continue;
             };
-            if asked.reached >= REACHED_MAX || asked.missed >= MISSED_MAX {
+            if asked.reached >= reached_max || asked.missed >= MISSED_MAX {
                 // A node that was never there and has sent nothing is but a name.
                 let is_name = peer.is_new && asked.reached == 0 && peer.held.is_empty();
                 given_up.push((node.clone(), !is_name));
