@@ -16,6 +16,8 @@ use crate::redis::php::{self, Address, Metric, Unreadable};
 
 /// Channels one message may name.
 pub const CHANNELS_MAX: usize = 1_000_000;
+/// Bytes of a node's name: it is remembered.
+pub const NODE_BYTES_MAX: usize = 64;
 /// Bytes of the frames of one message together.
 pub const FRAMES_BYTES_MAX: usize = 256 << 20;
 
@@ -172,7 +174,7 @@ impl<'a> Members<'a> {
 
     fn origin(&self) -> Option<Origin<'a>> {
         Some(Origin {
-            node: text(self.node)?,
+            node: text(self.node).filter(|node| node.len() <= NODE_BYTES_MAX)?,
             seq: whole(self.seq)?,
             at: whole(self.at)?,
             late: self.late == Some(Value::Bool(true)),

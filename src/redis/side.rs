@@ -8,6 +8,7 @@
 use std::time::Duration;
 
 use crate::proto::json::{self, Value, Workspace};
+use crate::redis::envelope::NODE_BYTES_MAX;
 
 /// One message.
 #[derive(Debug, PartialEq, Eq)]
@@ -47,7 +48,9 @@ pub fn read<'a>(message: &'a [u8], workspace: &'a mut Workspace) -> Option<Side<
     let (mut node, mut kind, mut seq, mut messages, mut is_whole) = (None, None, None, "[]", false);
     let mut within = None;
     json::visit(message, workspace, |child| match (child.key, child.value) {
-        (Some("node"), Value::Text { text, .. }) => node = Some(text),
+        (Some("node"), Value::Text { text, .. }) if text.len() <= NODE_BYTES_MAX => {
+            node = Some(text);
+        }
         (Some("slapback"), Value::Text { text, .. }) => kind = Some(text),
         (Some("seq"), Value::Number { raw }) => seq = raw.parse().ok(),
         (Some("within"), Value::Number { raw }) => within = raw.parse().ok(),
