@@ -50,10 +50,10 @@ enum Outcome {
 }
 
 impl Ingest {
-    /// Will dial at once. `left_out`: names that are no channels though a prefix fits them.
+    /// Will dial at once. `buses`: see [`Prefixes::new`].
     pub(super) fn new(
         ingest: config::Ingest,
-        left_out: Vec<String>,
+        buses: Vec<String>,
         apps: &Apps,
         metrics: Arc<Metrics>,
         status: Arc<RedisStatus>,
@@ -69,7 +69,7 @@ impl Ingest {
         Self {
             link: Link::new("ingest", server, ingest.message_bytes, wake, now),
             events: Events {
-                prefixes: Prefixes::new(sources, left_out),
+                prefixes: Prefixes::new(sources, buses),
                 awaited: 0,
                 scratch: Scratch::default(),
                 metrics,

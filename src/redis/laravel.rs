@@ -9,6 +9,7 @@ use crate::broadcast::{Broadcast, Delivery, SocketId};
 use crate::proto::channel::ChannelKind;
 use crate::proto::json::{self, Malformed, Value, Workspace};
 use crate::proto::{event, frame};
+use crate::redis::side;
 
 /// Buffers reused between messages.
 #[derive(Default)]
@@ -112,8 +113,8 @@ fn without_socket<'a>(raw: &'a str, inner: &mut Workspace, out: &'a mut String) 
 pub struct Prefixes {
     /// The longest prefix first.
     sources: Vec<Source>,
-    /// Names that are none, whatever the prefix.
-    left_out: Vec<String>,
+    /// Buses between nodes: what is said there is no event, whatever the prefix.
+    buses: Vec<String>,
 }
 
 #[derive(Debug)]
@@ -124,9 +125,8 @@ struct Source {
 }
 
 impl Prefixes {
-    /// `left_out`: names that are not to be taken for channels, and what begins with one of them
-    /// and a colon.
-    pub fn new(sources: impl Iterator<Item = (String, AppIndex)>, left_out: Vec<String>) -> Self {
+    /// `buses`: names that are not to be taken for channels, nor is what is beside them.
+    pub fn new(sources: impl Iterator<Item = (String, AppIndex)>, buses: Vec<String>) -> Self {
         let source = |(prefix, app): (String, AppIndex)| Source {
             pattern: pattern(&prefix),
             prefix,
@@ -134,7 +134,7 @@ impl Prefixes {
         };
         let mut sources: Vec<_> = sources.map(source).collect();
         sources.sort_by_key(|source| std::cmp::Reverse(source.prefix.len()));
-        Self { sources, left_out }
+        Self { sources, buses }
     }
 
     /// What to give to `PSUBSCRIBE`.
@@ -151,18 +151,18 @@ impl Prefixes {
         });
         let (source, channel) = fitting.next()?;
         let is_its_own = source.pattern.as_bytes() == pattern;
-        (is_its_own && !self.is_left_out(name)).then_some((source.app, channel))
+        (is_its_own && !self.is_no_channel(name)).then_some((source.app, channel))
     }
 
-    fn is_left_out(&self, name: &[u8]) -> bool {
-        let begins = |left_out: &String| {
-            let rest = name.strip_prefix(left_out.as_bytes());
-            matches!(rest, Some([] | [b':', ..]))
+    fn is_no_channel(&self, name: &[u8]) -> bool {
+        let is_of_nodes = |bus: &String| {
+            let rest = name.strip_prefix(bus.as_bytes());
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(side::SUFFIX.as_bytes()))
         };
         // What Redis itself says of keys is no application's channel.
         name.starts_with(b"__keyspace@")
             || name.starts_with(b"__keyevent@")
-            || self.left_out.iter().any(begins)
+            || self.buses.iter().any(is_of_nodes)
     }
 }
 

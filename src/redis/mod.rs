@@ -98,14 +98,14 @@ impl Parts {
     fn new(plan: Plan) -> (Self, Arc<Inbox>, EventFd, Arc<AtomicBool>) {
         let now = Instant::now();
         let wake: Arc<dyn Wake> = Arc::new(plan.event.clone());
-        let left_out = plan.scaling.iter().map(|scaling| scaling.channel.clone());
-        let left_out = left_out.collect();
+        let buses = plan.scaling.iter().map(|scaling| scaling.channel.clone());
+        let buses = buses.collect();
         let ingest = plan.ingest.map(|ingest| {
             let (metrics, status) = (Arc::clone(&plan.metrics), Arc::clone(&plan.status));
             let apps = plan.serving.apps();
             Ingest::new(
                 ingest,
-                left_out,
+                buses,
                 &apps,
                 metrics,
                 status,

@@ -153,8 +153,8 @@ impl Scaling {
         if self.subscriber.turn(now) {
             let own = [
                 self.channel.clone(),
-                format!("{}:slapback", self.channel),
-                format!("{}:slapback:{}", self.channel, self.node),
+                format!("{}{}", self.channel, side::SUFFIX),
+                format!("{}{}:{}", self.channel, side::SUFFIX, self.node),
             ];
             let names = own.iter().map(String::as_bytes);
             let parts: Vec<_> = std::iter::once(&b"SUBSCRIBE"[..]).chain(names).collect();
@@ -401,7 +401,7 @@ impl Scaling {
         said: &side::Said<'_>,
         replayed: impl FnOnce(&mut Self, &mut Vec<u8>),
     ) {
-        let mut channel = format!("{}:slapback", self.channel);
+        let mut channel = format!("{}{}", self.channel, side::SUFFIX);
         if let Some(node) = node {
             channel = format!("{channel}:{node}");
         }

@@ -10,6 +10,9 @@ use std::time::Duration;
 use crate::proto::json::{self, Value, Workspace};
 use crate::redis::envelope::NODE_BYTES_MAX;
 
+/// What the names of our own channels have behind that of the bus.
+pub const SUFFIX: &str = ":slapback";
+
 /// One message.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Side<'a> {

@@ -127,10 +127,10 @@ fn a_cache_channel_keeps_it() {
     assert!(!is_kept("c") && !is_kept("presence-c"));
 }
 
-fn prefixes(all: &[&str], left_out: &[&str]) -> Prefixes {
+fn prefixes(all: &[&str], buses: &[&str]) -> Prefixes {
     let apps = (0..).map(AppIndex);
     let sources = all.iter().map(ToString::to_string).zip(apps);
-    Prefixes::new(sources, left_out.iter().map(ToString::to_string).collect())
+    Prefixes::new(sources, buses.iter().map(ToString::to_string).collect())
 }
 
 #[test]
@@ -156,11 +156,20 @@ fn a_name_is_its_longest_prefixs_once() {
     for none in [
         "reverb",
         "reverb:slapback",
+        "reverb:slapback:1.2",
         "__keyspace@0__:a",
         "__keyevent@0__:del",
     ] {
         assert_eq!(find("*", none), None, "{none}");
     }
+}
+
+#[test]
+fn a_prefix_may_begin_with_the_name_of_the_bus() {
+    let prefixes = prefixes(&["reverb:"], &["reverb"]);
+    let find = |name: &'static str| prefixes.find(b"reverb:*", name.as_bytes());
+    assert_eq!(find("reverb:c"), Some((AppIndex(0), &b"c"[..])));
+    assert_eq!(find("reverb:slapback"), None);
 }
 
 proptest! {
