@@ -73,17 +73,21 @@ pub fn read(
     })
 }
 
+/// The member that Laravel leaves in `data`.
+const SOCKET: &str = "socket";
 /// As `json_encode` writes it; other spellings of the name come from nobody.
 const SOCKET_KEY: &str = "\"socket\"";
 
-/// An object without its members named `socket`. Every other byte stays. An object that has no
-/// other member is a PHP array with nothing in it, and those are lists.
+/// An object without its members named `socket`. Every other byte stays, unless what is left is a
+/// PHP array that `json_encode` writes as a list: the member made an object of it.
 fn without_socket<'a>(raw: &'a str, inner: &mut Workspace, out: &'a mut String) -> &'a str {
     out.clear();
     let start = raw.as_ptr() as usize;
     // Where the last member begins that is not copied yet; what stands before the first stays.
     let mut from = 0;
-    let (mut is_copied, mut has_other, mut ends_dropped) = (true, false, false);
+    let (mut is_copied, mut has_dropped, mut ends_dropped) = (true, false, false);
+    // Members that stay, while their names are 0, 1, 2 and so on.
+    let mut list = Some(0_usize);
     // The slice is part of a document that has passed the same check.
     let _ = json::visit(raw, inner, |child| {
         let key = child.key_raw.as_ptr() as usize - start;
@@ -91,12 +95,16 @@ fn without_socket<'a>(raw: &'a str, inner: &mut Workspace, out: &'a mut String) 
             out.push_str(raw.get(from..key).unwrap_or_default());
         }
         from = key;
-        ends_dropped = child.key == Some("socket");
+        ends_dropped = child.key == Some(SOCKET);
+        has_dropped |= ends_dropped;
         is_copied = !ends_dropped;
-        has_other |= is_copied;
+        if is_copied {
+            list = list.filter(|&index| is_index(child.key, index));
+            list = list.map(|index| index + 1);
+        }
     });
-    if !has_other {
-        return "[]";
+    if has_dropped && list.is_some() {
+        return as_list(raw, inner, out);
     }
     if ends_dropped {
         // The comma before it is the last one: behind it there was but the name.
@@ -105,6 +113,28 @@ fn without_socket<'a>(raw: &'a str, inner: &mut Workspace, out: &'a mut String) 
     } else {
         out.push_str(raw.get(from..).unwrap_or_default());
     }
+    out
+}
+
+/// Is the name of a member the place it would have in a list?
+fn is_index(key: Option<&str>, index: usize) -> bool {
+    key == Some(itoa::Buffer::new().format(index))
+}
+
+/// The values of an object but those of `socket`.
+fn as_list<'a>(raw: &str, inner: &mut Workspace, out: &'a mut String) -> &'a str {
+    out.clear();
+    out.push('[');
+    // The same document once more.
+    let _ = json::visit(raw, inner, |child| {
+        if child.key != Some(SOCKET) {
+            if out.len() > 1 {
+                out.push(',');
+            }
+            out.push_str(child.value.raw());
+        }
+    });
+    out.push(']');
     out
 }
 
