@@ -20,6 +20,8 @@ pub const ROLE: &str = "redis-floor";
 
 /// Bytes of one payload.
 const PAYLOAD_BYTES: usize = 200;
+/// Calls that are under way at once, so that Redis never waits for the next.
+const UNANSWERED_MAX: usize = 4;
 /// Messages that one call of the script publishes.
 const CHUNK: u64 = 1000;
 /// Sockets of the row with subscribers.
@@ -153,6 +155,8 @@ impl Row {
 struct Redis {
     port: u16,
     stream: BufReader<TcpStream>,
+    /// Calls that Redis has not answered.
+    unanswered: usize,
     _process: Process,
 }
 
@@ -175,6 +179,7 @@ impl Redis {
         Ok(Self {
             port,
             stream: BufReader::new(stream),
+            unanswered: 0,
             _process: process,
         })
     }
@@ -194,6 +199,7 @@ impl Redis {
         }
         self.publish(prefix, CHANNEL, 0, 1)?;
         ends()?;
+        self.settle(0)?;
         Ok((started.elapsed(), cpu::used_ns(reader)? - before))
     }
 
@@ -218,10 +224,19 @@ impl Redis {
             command += &format!("${}\r\n{part}\r\n", part.len());
         }
         self.stream.get_mut().write_all(command.as_bytes())?;
-        let mut answer = String::new();
-        self.stream.read_line(&mut answer)?;
-        if answer.starts_with('-') {
-            return Err(format!("Redis refuses to publish: {answer}").into());
+        self.unanswered += 1;
+        self.settle(UNANSWERED_MAX)
+    }
+
+    /// Reads answers until no more than so many calls are without one.
+    fn settle(&mut self, unanswered: usize) -> Result<(), Failure> {
+        while self.unanswered > unanswered {
+            let mut answer = String::new();
+            self.stream.read_line(&mut answer)?;
+            if answer.starts_with('-') {
+                return Err(format!("Redis refuses to publish: {answer}").into());
+            }
+            self.unanswered -= 1;
         }
         Ok(())
     }
