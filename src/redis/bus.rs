@@ -311,6 +311,21 @@ impl Bus {
         self.peers.len()
     }
 
+    /// The name of this node.
+    pub fn node(&self) -> &str {
+        &self.node
+    }
+
+    /// Is there a connection that publishes?
+    pub fn publisher_works(&self) -> bool {
+        self.publisher_works
+    }
+
+    /// Is there a subscription?
+    pub fn subscriber_works(&self) -> bool {
+        self.subscriber_works
+    }
+
     /// Is this the name of this node?
     pub fn is_own(&self, node: &str) -> bool {
         *node == *self.node

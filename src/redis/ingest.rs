@@ -32,8 +32,6 @@ pub(super) struct Ingest {
 /// What the messages mean.
 struct Events {
     prefixes: Prefixes,
-    /// Patterns that Redis has not confirmed since the connection came up.
-    awaited: usize,
     scratch: Scratch,
     metrics: Arc<Metrics>,
     /// A message was refused since the connection came up: the first is said in the log.
@@ -43,7 +41,7 @@ struct Events {
 /// What one thing that Redis said comes to.
 enum Outcome {
     Nothing,
-    /// Every pattern is subscribed to.
+    /// A pattern is subscribed to.
     Subscribed,
     /// Redis refuses the subscription, in its own words.
     Refused(String),
@@ -70,7 +68,6 @@ impl Ingest {
             link: Link::new("ingest", server, ingest.message_bytes, wake, now),
             events: Events {
                 prefixes: Prefixes::new(sources, buses),
-                awaited: 0,
                 scratch: Scratch::default(),
                 metrics,
                 has_refused: false,
@@ -94,14 +91,9 @@ impl Ingest {
         if !self.link.turn(now) {
             return;
         }
-        let events = &mut self.events;
-        let patterns = events.prefixes.patterns().map(str::as_bytes);
-        let parts: Vec<_> = std::iter::once(&b"PSUBSCRIBE"[..])
-            .chain(patterns)
-            .collect();
-        events.awaited = parts.len() - 1;
-        events.has_refused = false;
-        self.link.say(&parts);
+        self.events.has_refused = false;
+        let patterns = self.events.prefixes.patterns();
+        self.link.subscribe("PSUBSCRIBE", patterns);
     }
 
     /// Writes what it can.
@@ -124,11 +116,11 @@ impl Ingest {
             let outcome = match self.link.poll() {
                 Ok(Some(said)) => self.events.handle(said, outlet),
                 Ok(None) => return has_more,
-                Err(malformed) => Outcome::Refused(malformed.to_string()),
+                Err(malformed) => Outcome::Refused(malformed),
             };
             match outcome {
-                Outcome::Nothing => {}
-                Outcome::Subscribed => self.works(now),
+                Outcome::Subscribed if self.link.confirm() => self.works(now),
+                Outcome::Subscribed | Outcome::Nothing => {}
                 Outcome::Refused(why) => {
                     self.lose(now, &why);
                     return false;
@@ -160,12 +152,7 @@ impl Events {
                 channel,
                 payload,
             } => self.take(pattern.unwrap_or_default(), channel, payload, outlet),
-            Said::Subscribed => {
-                self.awaited = self.awaited.saturating_sub(1);
-                if self.awaited == 0 {
-                    return Outcome::Subscribed;
-                }
-            }
+            Said::Subscribed => return Outcome::Subscribed,
             Said::TooLong => self.refuse(None, "it is longer than SLAPBACK_REDIS_MESSAGE_BYTES"),
             Said::Error(why) => return Outcome::Refused(String::from_utf8_lossy(why).into_owned()),
             _ => {}

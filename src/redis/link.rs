@@ -16,7 +16,7 @@ use tracing::{info, warn};
 
 use crate::config::RedisServer;
 use crate::redis::dial::{DialError, Stream, dial};
-use crate::redis::resp::{self, Malformed, Reader, Said};
+use crate::redis::resp::{self, Reader, Said};
 use crate::ring::Wake;
 
 /// The first pause between two dials; it doubles.
@@ -58,6 +58,8 @@ struct Open {
     out: Vec<u8>,
     sent: usize,
     ping_at: Instant,
+    /// Subscriptions that Redis has not confirmed yet.
+    unconfirmed: usize,
 }
 
 impl Link {
@@ -94,6 +96,7 @@ impl Link {
                         out: Vec::new(),
                         sent: 0,
                         ping_at: now + PING_EVERY,
+                        unconfirmed: 0,
                     }));
                     return true;
                 }
@@ -140,6 +143,25 @@ impl Link {
         }
     }
 
+    /// Subscribes to names or patterns, by `SUBSCRIBE` or `PSUBSCRIBE`.
+    pub(super) fn subscribe<'a>(&mut self, command: &'a str, names: impl Iterator<Item = &'a str>) {
+        let parts = std::iter::once(command).chain(names).map(str::as_bytes);
+        let parts: Vec<_> = parts.collect();
+        if let State::Open(open) = &mut self.state {
+            open.unconfirmed = parts.len() - 1;
+        }
+        self.say(&parts);
+    }
+
+    /// Redis has confirmed a subscription. True if it was the last.
+    pub(super) fn confirm(&mut self) -> bool {
+        let State::Open(open) = &mut self.state else {
+            return false;
+        };
+        open.unconfirmed = open.unconfirmed.saturating_sub(1);
+        open.unconfirmed == 0
+    }
+
     /// Writes what it can.
     pub(super) fn write(&mut self) -> Result<(), String> {
         match &mut self.state {
@@ -165,9 +187,12 @@ impl Link {
     }
 
     /// What Redis has said, one after the other.
-    pub(super) fn poll(&mut self) -> Result<Option<Said<'_>>, Malformed> {
+    pub(super) fn poll(&mut self) -> Result<Option<Said<'_>>, String> {
         match &mut self.state {
-            State::Open(open) => open.reader.poll(),
+            State::Open(open) => {
+                let said = open.reader.poll();
+                said.map_err(|malformed| malformed.to_string())
+            }
             _ => Ok(None),
         }
     }

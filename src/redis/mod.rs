@@ -2,8 +2,8 @@
 //! event once and pushes it over the rings to the shards.
 //!
 //! Started by the fleet when Redis is configured. One `poll` waits for all its connections and for
-//! the shards. Only `dial`, `link` and this file know of sockets; `resp`, `laravel` and `ingest`
-//! are given bytes and give back events.
+//! the shards. Only `dial`, `link` and this file open or wait for sockets; `ingest` and `scaling`
+//! hold links; all else is given bytes or events and gives some back.
 
 pub mod bus;
 mod dial;

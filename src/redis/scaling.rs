@@ -39,18 +39,14 @@ const MESSAGE_BYTES_MAX: usize = 64 << 20;
 
 /// What Redis gives one node.
 pub(super) struct Scaling {
-    node: String,
     channel: String,
     publisher: Link,
     subscriber: Link,
-    /// Whether each works, as the machine has been told.
-    publishes: bool,
-    hears: bool,
-    /// Subscriptions that Redis has not confirmed yet.
-    awaited: usize,
     /// What the answers of the publishing connection are to.
     replies: VecDeque<Reply>,
     bus: Bus,
+    /// What the status says.
+    was_live: bool,
     effects: Vec<Effect>,
     serving: Arc<Serving>,
     edition: u64,
@@ -106,16 +102,13 @@ impl Scaling {
             channel: scaling.channel,
             publisher: link("scaling (publishing)"),
             subscriber: link("scaling (hearing)"),
-            publishes: false,
-            hears: false,
-            awaited: 0,
             replies: VecDeque::new(),
+            was_live: false,
             effects: Vec::new(),
             edition: 0,
             apps: serving.apps(),
             serving,
-            wording: Wording::new(node.clone(), scaling.public),
-            node,
+            wording: Wording::new(node, scaling.public),
             scratch: Scratch::default(),
             metrics,
             status,
@@ -146,7 +139,6 @@ impl Scaling {
         }
         if self.publisher.turn(now) {
             self.publisher.works();
-            self.publishes = true;
             self.replies.clear();
             self.bus.handle_publisher_up(now, &mut self.effects);
         }
@@ -154,13 +146,11 @@ impl Scaling {
             let own = [
                 self.channel.clone(),
                 format!("{}{}", self.channel, side::SUFFIX),
-                format!("{}{}:{}", self.channel, side::SUFFIX, self.node),
+                format!("{}{}:{}", self.channel, side::SUFFIX, self.bus.node()),
             ];
-            let names = own.iter().map(String::as_bytes);
-            let parts: Vec<_> = std::iter::once(&b"SUBSCRIBE"[..]).chain(names).collect();
-            self.awaited = own.len();
             self.has_refused = false;
-            self.subscriber.say(&parts);
+            let own = own.iter().map(String::as_str);
+            self.subscriber.subscribe("SUBSCRIBE", own);
         }
         self.bus.handle_tick(now, &mut self.effects);
         self.carry_out(now, outlet);
@@ -240,11 +230,7 @@ impl Scaling {
     }
 
     fn take_replies(&mut self) -> Result<(), String> {
-        while let Some(said) = self
-            .publisher
-            .poll()
-            .map_err(|malformed| malformed.to_string())?
-        {
+        while let Some(said) = self.publisher.poll()? {
             let receivers = match said {
                 Said::Integer(receivers) => receivers,
                 Said::Error(why) => return Err(String::from_utf8_lossy(why).into_owned()),
@@ -270,20 +256,15 @@ impl Scaling {
             metrics: &self.metrics,
             has_refused: &mut self.has_refused,
         };
-        while let Some(said) = self
-            .subscriber
-            .poll()
-            .map_err(|malformed| malformed.to_string())?
-        {
+        while let Some(said) = self.subscriber.poll()? {
             match said {
                 Said::Message {
                     channel, payload, ..
                 } => hearing.hear(channel, payload),
                 Said::Subscribed => {
-                    self.awaited = self.awaited.saturating_sub(1);
-                    if self.awaited == 0 {
+                    let is_last = self.subscriber.confirm();
+                    if is_last {
                         self.subscriber.works();
-                        self.hears = true;
                         hearing.bus.handle_subscriber_up(now, hearing.effects);
                     }
                 }
@@ -297,7 +278,7 @@ impl Scaling {
 
     fn lose_publisher(&mut self, now: Instant, why: &str) {
         self.publisher.lose(now, why);
-        if std::mem::take(&mut self.publishes) {
+        if self.bus.publisher_works() {
             self.metrics.add(Counter::RedisLost, 1);
             self.bus.handle_publisher_down(&mut self.effects);
         }
@@ -305,7 +286,7 @@ impl Scaling {
 
     fn lose_subscriber(&mut self, now: Instant, why: &str) {
         self.subscriber.lose(now, why);
-        if std::mem::take(&mut self.hears) {
+        if self.bus.subscriber_works() {
             self.metrics.add(Counter::RedisLost, 1);
             self.bus.handle_subscriber_down(&mut self.effects);
         }
@@ -318,7 +299,11 @@ impl Scaling {
                 self.carry_out_one(now, effect, outlet);
             }
         }
-        if self.bus.is_live() {
+        let is_live = self.bus.is_live();
+        if std::mem::replace(&mut self.was_live, is_live) == is_live {
+            return;
+        }
+        if is_live {
             if let Some(gap) = self.status.scaling.regain(now) {
                 let seconds = gap.as_secs_f64();
                 warn!("redis: scaling was away for {seconds:.1} s; what was said then is told now");
@@ -405,7 +390,7 @@ impl Scaling {
         if let Some(node) = node {
             channel = format!("{channel}:{node}");
         }
-        let own = self.node.clone();
+        let own = self.bus.node().to_owned();
         let mut text = Vec::new();
         side::write(&mut text, &own, said, |out| replayed(self, out));
         self.replies.push_back(Reply::Other);

@@ -5,6 +5,7 @@
 //! all: up to where they are sent, answered, delivered here.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -95,18 +96,13 @@ impl Own {
 
     /// Sends the next piece of what waits.
     pub(super) fn send_piece(&mut self, now: Instant) -> Vec<Outgoing> {
-        let (mut piece, mut bytes) = (Vec::new(), 0);
-        let from = self.place(self.sent);
-        for message in self.messages.range_mut(from..) {
-            if bytes > PIECE_BYTES {
-                break;
-            }
-            bytes += message.out.broadcast.weight();
+        let range = self.piece(self.place(self.sent), self.messages.len());
+        self.sent += range.len() as u64;
+        let piece = self.messages.range_mut(range).map(|message| {
             (message.since, message.out.late) = (now, true);
-            piece.push(message.out.clone());
-        }
-        self.sent += piece.len() as u64;
-        piece
+            message.out.clone()
+        });
+        piece.collect()
     }
 
     /// Is any sent that has no answer?
@@ -160,26 +156,17 @@ impl Own {
     /// One piece of what was sent behind a number, and since a time; and whether nothing in between
     /// is forgotten.
     pub(super) fn behind(&self, after: u64, since: Option<Instant>) -> (Vec<Outgoing>, bool) {
-        let first = self.messages.front();
-        let kept_from = first.map_or(self.next, |message| message.out.seq);
         let to = self.place(self.sent);
         let is_earlier = |message: &&Message| since.is_some_and(|since| message.since < since);
         let earlier = self.messages.range(..to).take_while(is_earlier).count();
         let from = self.place(after.saturating_add(1)).max(earlier);
-        let is_whole = earlier > 0 || after.saturating_add(1) >= kept_from.min(self.sent);
-        let (mut piece, mut bytes) = (Vec::new(), 0);
-        for message in self.messages.range(from..to.max(from)) {
-            if bytes > PIECE_BYTES {
-                break;
-            }
-            bytes += message.out.broadcast.weight();
-            let late = true;
-            piece.push(Outgoing {
-                late,
-                ..message.out.clone()
-            });
-        }
-        (piece, is_whole)
+        let is_whole = earlier > 0 || after.saturating_add(1) >= self.first().min(self.sent);
+        let piece = self.messages.range(self.piece(from, to.max(from)));
+        let piece = piece.map(|message| Outgoing {
+            late: true,
+            ..message.out.clone()
+        });
+        (piece.collect(), is_whole)
     }
 
     /// Forgets the oldest beyond so many bytes: what is settled, and where nobody misses it also
@@ -229,13 +216,27 @@ impl Own {
         self.waiting_bytes -= settled;
     }
 
+    /// As many as make a piece, from one place on and no further than another.
+    fn piece(&self, from: usize, to: usize) -> Range<usize> {
+        let mut bytes = 0;
+        let fits = |message: &&Message| {
+            let has_room = bytes <= PIECE_BYTES;
+            bytes += message.out.broadcast.weight();
+            has_room
+        };
+        let count = self.messages.range(from..to).take_while(fits).count();
+        from..from + count
+    }
+
+    /// The number of the oldest message that is kept; of the next one if none is.
+    fn first(&self) -> u64 {
+        let first = self.messages.front();
+        first.map_or(self.next, |message| message.out.seq)
+    }
+
     /// Where the message of a number stands, or would.
     fn place(&self, seq: u64) -> usize {
-        let first = self
-            .messages
-            .front()
-            .map_or(self.next, |message| message.out.seq);
-        let place = usize::try_from(seq.saturating_sub(first)).unwrap_or(usize::MAX);
+        let place = usize::try_from(seq.saturating_sub(self.first())).unwrap_or(usize::MAX);
         place.min(self.messages.len())
     }
 }
