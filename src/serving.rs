@@ -3,7 +3,7 @@
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::app::Apps;
 
@@ -41,7 +41,7 @@ impl Serving {
 
     /// Puts other apps in their place, for as many shards to take.
     pub fn replace(&self, apps: Arc<Apps>, shards: usize) {
-        let mut latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut latest = self.lock();
         *latest = Latest {
             apps,
             missing: shards,
@@ -51,11 +51,9 @@ impl Serving {
 
     /// For a shard: the apps, if they are others than those of its edition.
     pub fn take(&self, edition: &Cell<u64>) -> Option<Taken> {
-        if self.edition.load(Ordering::Acquire) == edition.get() {
-            return None;
-        }
-        let mut latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
-        edition.set(self.edition.load(Ordering::Acquire));
+        let mut seen = edition.get();
+        let mut latest = self.newer(&mut seen)?;
+        edition.set(seen);
         latest.missing = latest.missing.saturating_sub(1);
         Some(Taken {
             apps: Arc::clone(&latest.apps),
@@ -65,18 +63,26 @@ impl Serving {
 
     /// For anybody else: the same.
     pub fn look(&self, edition: &mut u64) -> Option<Arc<Apps>> {
-        let latest = self.edition.load(Ordering::Acquire);
-        if latest == *edition {
-            return None;
-        }
-        *edition = latest;
-        let latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
+        let latest = self.newer(edition)?;
         Some(Arc::clone(&latest.apps))
     }
 
     /// The apps now.
     pub fn apps(&self) -> Arc<Apps> {
-        let latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(&latest.apps)
+        Arc::clone(&self.lock().apps)
+    }
+
+    /// The latest, if they are of another edition, which is then the caller's.
+    fn newer(&self, edition: &mut u64) -> Option<MutexGuard<'_, Latest>> {
+        if self.edition.load(Ordering::Acquire) == *edition {
+            return None;
+        }
+        let latest = self.lock();
+        *edition = self.edition.load(Ordering::Acquire);
+        Some(latest)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Latest> {
+        self.latest.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
