@@ -47,10 +47,7 @@ struct Target {
 /// Runs every round of every target; without `servers` the floors alone.
 pub fn measure(options: &Options, servers: bool) -> Result<Vec<Row>, Failure> {
     cpu::pin(cpu::RECEIVER)?;
-    let binary = match &options.server {
-        Some(binary) => binary.clone(),
-        None => std::env::current_exe()?.with_file_name("slapback"),
-    };
+    let binary = options.binary()?;
     let mut targets = Vec::new();
     for driver in ["uring", "epoll"] {
         targets.push(Target::floor(driver, options)?);

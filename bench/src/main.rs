@@ -43,6 +43,16 @@ struct Options {
     out: PathBuf,
 }
 
+impl Options {
+    /// The server to measure.
+    fn binary(&self) -> Result<PathBuf, Failure> {
+        Ok(match &self.server {
+            Some(binary) => binary.clone(),
+            None => std::env::current_exe()?.with_file_name("slapback"),
+        })
+    }
+}
+
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match run(&arguments) {

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use crate::fanout::{Process, server_command, spawn_on_sender_cpu, wait_for};
 use crate::publisher::KEY;
 use crate::receiver::{CHANNEL, DIGITS, MARK, Receiver, Schedule};
+use crate::table::median;
 use crate::{Failure, Options, cpu};
 
 /// First argument of the process that reads and throws away.
@@ -62,10 +63,7 @@ struct Row {
 /// Measures and prints. False if a message was lost.
 pub fn measure(options: &Options) -> Result<bool, Failure> {
     cpu::pin(cpu::RECEIVER)?;
-    let binary = match &options.server {
-        Some(binary) => binary.clone(),
-        None => std::env::current_exe()?.with_file_name("slapback"),
-    };
+    let binary = options.binary()?;
     let mut redis = Redis::start()?;
     let mut floor = Floor::start(redis.port)?;
     let mut server = Server::start(&binary, redis.port)?;
@@ -87,7 +85,7 @@ pub fn measure(options: &Options) -> Result<bool, Failure> {
         "{:<34} {:>12} {:>14} {:>8}",
         "redis, 200 bytes", "messages/s", "CPU ns each", "ratio"
     );
-    let base = rows[0].median(|row| &row.per_second);
+    let base = median(rows[0].per_second.iter().copied());
     for (name, row) in [
         "bare subscriber",
         "server, no subscribers",
@@ -97,8 +95,8 @@ pub fn measure(options: &Options) -> Result<bool, Failure> {
     .zip(&rows)
     {
         let (rate, ns) = (
-            row.median(|row| &row.per_second),
-            row.median(|row| &row.cpu_ns),
+            median(row.per_second.iter().copied()),
+            median(row.cpu_ns.iter().copied()),
         );
         println!("{name:<34} {rate:>12.0} {ns:>14.0} {:>8.2}", rate / base);
     }
@@ -106,7 +104,7 @@ pub fn measure(options: &Options) -> Result<bool, Failure> {
     Ok(is_exact && lost == 0)
 }
 
-/// The process that reads and throws away, until its standard input ends.
+/// The process that reads and throws away, until Redis closes.
 pub fn read_and_discard(port: u16) -> Result<(), Failure> {
     let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
     let prefix = Prefix::Floor.text();
@@ -144,12 +142,6 @@ impl Row {
             .push(messages as f64 / elapsed.as_secs_f64());
         self.cpu_ns.push(cpu_ns as f64 / messages as f64);
     }
-
-    fn median(&self, of: impl Fn(&Self) -> &Vec<f64>) -> f64 {
-        let mut figures = of(self).clone();
-        figures.sort_by(f64::total_cmp);
-        figures.get(figures.len() / 2).copied().unwrap_or(f64::NAN)
-    }
 }
 
 struct Redis {
@@ -184,8 +176,8 @@ impl Redis {
         })
     }
 
-    /// Publishes so many messages, then one to the subscribers, and gives how long it took until the reader has
-    /// had it, and what its process ran meanwhile.
+    /// Publishes so many messages, then one to the subscribers, and gives how long it took until the
+    /// reader has had it, and what its process ran meanwhile.
     fn time(
         &mut self,
         (prefix, reader): (Prefix, u32),

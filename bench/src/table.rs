@@ -29,6 +29,13 @@ pub struct Row {
     rounds: Vec<Round>,
 }
 
+/// The figure in the middle.
+pub fn median(figures: impl Iterator<Item = f64>) -> f64 {
+    let mut figures: Vec<f64> = figures.collect();
+    figures.sort_by(f64::total_cmp);
+    figures.get(figures.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
 impl Row {
     /// A row without rounds yet.
     pub fn new(load: impl Into<String>, who: &'static str, driver: &'static str) -> Self {
@@ -55,9 +62,7 @@ impl Row {
     }
 
     fn median(&self, of: impl Fn(&Round) -> f64) -> f64 {
-        let mut figures: Vec<f64> = self.rounds.iter().map(of).collect();
-        figures.sort_by(f64::total_cmp);
-        figures.get(figures.len() / 2).copied().unwrap_or(f64::NAN)
+        median(self.rounds.iter().map(of))
     }
 
     fn ns_per_delivery(&self) -> f64 {
