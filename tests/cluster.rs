@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use channels::{enter, escaped};
+use channels::{enter, heard};
 use harness::{Client, Fleet, Redis, Server, api};
 
 mod channels;
@@ -36,16 +36,15 @@ const FLEETS: [[Fleet; 2]; 2] = [
 
 const HEARS: &str = "redis: scaling (hearing) works";
 
-fn node(fleet: Fleet, redis: &Redis, environment: &[(&str, &str)]) -> Server {
+fn start(fleet: Fleet, redis: &Redis) -> Server {
     let port = redis.port.to_string();
-    let scaling = [
-        ("REVERB_SCALING_ENABLED", "true"),
-        ("REDIS_PORT", port.as_str()),
-    ];
-    let server = Server::start(fleet, &[&scaling[..], environment].concat());
-    server.says(HEARS);
-    server.says("redis: scaling (publishing) works");
-    server
+    let scaling = [("REVERB_SCALING_ENABLED", "true"), ("REDIS_PORT", &port)];
+    Server::start(fleet, &scaling)
+}
+
+fn is_on_the_bus(node: &Server) {
+    node.says(HEARS);
+    node.says("redis: scaling (publishing) works");
 }
 
 /// Runs a test on two nodes of one shard each, and of four, with a Redis of their own.
@@ -55,16 +54,12 @@ fn on_two_nodes(test: impl Fn([Server; 2], Redis) + Sync) {
         for fleets in FLEETS {
             scope.spawn(move || {
                 let redis = Redis::start();
-                let nodes = fleets.map(|fleet| node(fleet, &redis, &[]));
+                let nodes = fleets.map(|fleet| start(fleet, &redis));
+                nodes.iter().for_each(is_on_the_bus);
                 test(nodes, redis);
             });
         }
     });
-}
-
-fn heard(event: &str, data: &str, channel: &str) -> String {
-    let data = escaped(data);
-    format!(r#"{{"event":"{event}","data":"{data}","channel":"{channel}"}}"#)
 }
 
 fn subscribed(server: &Server, channel: &str) -> Client {
@@ -194,11 +189,6 @@ fn whoever_saw_200_from_one_node_is_not_overtaken_at_another() {
     });
 }
 
-/// Numbered events of one publisher at one node, until it is told to stop.
-struct Publisher<'scope> {
-    thread: std::thread::ScopedJoinHandle<'scope, usize>,
-}
-
 /// Publishes one after the other at a node while `until` has not come; gives how many were taken.
 fn publish_until(node: &Server, name: &str, until: Instant) -> usize {
     let mut count = 0;
@@ -228,11 +218,11 @@ fn lives_through(nodes: &[Server; 2], during: Duration, happens: impl FnOnce() +
     let mut clients = nodes.each_ref().map(|node| subscribed(node, "c"));
     let until = Instant::now() + during;
     let counts = std::thread::scope(|scope| {
-        let publishers = [(&nodes[0], "a"), (&nodes[1], "b")].map(|(node, name)| Publisher {
-            thread: scope.spawn(move || publish_until(node, name, until)),
-        });
+        let publishers = [(&nodes[0], "a"), (&nodes[1], "b")];
+        let publishers =
+            publishers.map(|(node, name)| scope.spawn(move || publish_until(node, name, until)));
         scope.spawn(happens);
-        publishers.map(|publisher| publisher.thread.join().unwrap())
+        publishers.map(|publisher| publisher.join().unwrap())
     });
     assert!(counts.iter().all(|&count| count > 0));
     for client in &mut clients {
@@ -260,12 +250,7 @@ fn r236_a_node_whose_redis_is_not_there_yet_serves_its_own_and_joins_later() {
     for fleets in FLEETS {
         let mut redis = Redis::start();
         redis.kill();
-        let port = redis.port.to_string();
-        let scaling = [
-            ("REVERB_SCALING_ENABLED", "true"),
-            ("REDIS_PORT", port.as_str()),
-        ];
-        let nodes = fleets.map(|fleet| Server::start(fleet, &scaling));
+        let nodes = fleets.map(|fleet| start(fleet, &redis));
         let mut clients = nodes.each_ref().map(|node| subscribed(node, "c"));
         for (node, client) in nodes.iter().zip(&mut clients) {
             node.says("redis: scaling (hearing) does not work");
@@ -273,10 +258,7 @@ fn r236_a_node_whose_redis_is_not_there_yet_serves_its_own_and_joins_later() {
             assert_eq!(client.hear(), heard("e", "alone", "c"));
         }
         redis.revive();
-        for node in &nodes {
-            node.says(HEARS);
-            node.says("redis: scaling (publishing) works");
-        }
+        nodes.iter().for_each(is_on_the_bus);
         // What waited at each is told to the other, unless it was not heard yet.
         api::publish_event(&nodes[0], "1", "c", "e", "together");
         for client in &mut clients {

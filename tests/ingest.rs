@@ -2,9 +2,9 @@
 //!
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use channels::{enter, join, subscribe_to};
+use channels::{enter, heard, join, subscribe_to};
 use harness::{Client, Redis, Server, on_every_fleet, subscribed};
-use laravel::{PREFIXES, WORKS, heard, listening, on_every_ingest, payload, publish};
+use laravel::{PREFIXES, WORKS, listening, on_every_ingest, payload, publish};
 
 mod channels;
 mod harness;

@@ -3,8 +3,9 @@
 
 use std::process::Command;
 
-use harness::{Client, Redis, Server, api, on_every_fleet};
-use laravel::{WORKS, heard, listening, on_every_ingest, payload, publish};
+use channels::heard;
+use harness::{Client, Redis, api, on_every_fleet};
+use laravel::{WORKS, listening, on_every_ingest, payload, publish, start};
 use rustix::process::{Pid, Signal, kill_process};
 
 mod channels;
@@ -16,13 +17,7 @@ fn a_redis_that_is_down_or_dies_stops_nothing_and_is_heard_again_when_it_is_back
     on_every_fleet(|fleet| {
         let mut redis = Redis::start();
         redis.kill();
-        let port = redis.port.to_string();
-        let environment = [
-            ("SLAPBACK_REDIS_INGEST", "true"),
-            ("SLAPBACK_REDIS_INGEST_APP_ID", "app-1"),
-            ("REDIS_PORT", port.as_str()),
-        ];
-        let mut server = Server::start(fleet, &environment);
+        let mut server = start(fleet, &redis, &[]);
         server.says("redis: ingest does not work (127.0.0.1:");
         let mut client = Client::of_app(&server, "1");
         client.subscribe("c");
@@ -126,16 +121,7 @@ fn a_message_for_which_redis_cuts_its_subscribers_costs_a_gap_and_no_more() {
 fn a_wrong_password_is_one_clear_line_and_a_right_one_lets_in() {
     on_every_fleet(|fleet| {
         let redis = Redis::start_with(&["--requirepass", "right"]);
-        let port = redis.port.to_string();
-        let environment = |password| {
-            [
-                ("SLAPBACK_REDIS_INGEST", "true"),
-                ("SLAPBACK_REDIS_INGEST_APP_ID", "app-1"),
-                ("REDIS_PORT", port.as_str()),
-                ("REDIS_PASSWORD", password),
-            ]
-        };
-        let server = Server::start(fleet, &environment("wrong"));
+        let server = start(fleet, &redis, &[("REDIS_PASSWORD", "wrong")]);
         let line = server.says("redis: ingest does not work");
         assert!(line.contains("AUTH is refused: WRONGPASS"), "{line}");
         let mut admin = redis.client();
@@ -150,7 +136,7 @@ fn a_wrong_password_is_one_clear_line_and_a_right_one_lets_in() {
             "{said}"
         );
 
-        let server = Server::start(fleet, &environment("null"));
+        let server = start(fleet, &redis, &[("REDIS_PASSWORD", "null")]);
         let line = server.says("redis: ingest does not work");
         assert!(line.contains("NOAUTH"), "{line}");
     });
@@ -171,16 +157,12 @@ fn a_user_of_redis_is_let_in_and_one_without_the_right_is_told() {
             "+@all",
         ];
         assert_eq!(admin.ask(&user), "OK");
-        let port = redis.port.to_string();
         let environment = [
-            ("SLAPBACK_REDIS_INGEST", "true"),
-            ("SLAPBACK_REDIS_INGEST_APP_ID", "app-1"),
-            ("REDIS_PORT", port.as_str()),
             ("REDIS_USERNAME", "edge"),
             ("REDIS_PASSWORD", "secret"),
             ("REDIS_DB", "3"),
         ];
-        let server = Server::start(fleet, &environment);
+        let server = start(fleet, &redis, &environment);
         let line = server.says("redis: ingest does not work");
         assert!(line.contains("NOPERM"), "{line}");
         assert_eq!(admin.ask(&["ACL", "SETUSER", "edge", "allchannels"]), "OK");
@@ -212,9 +194,7 @@ fn redis_may_be_a_unix_socket() {
 fn over_tls_the_certificate_is_looked_at_unless_it_is_not_to_be() {
     on_every_fleet(|fleet| {
         let tls = Certificate::make(&format!("{}-{}", fleet.shards, fleet.driver));
-        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = free.local_addr().unwrap().port().to_string();
-        drop(free);
+        let port = harness::free_port().to_string();
         let redis = Redis::start_with(
             &[
                 ["--tls-port", &port],
@@ -225,20 +205,15 @@ fn over_tls_the_certificate_is_looked_at_unless_it_is_not_to_be() {
             .concat(),
         );
         let url = format!("rediss://localhost:{port}");
-        let environment = [
-            ("SLAPBACK_REDIS_INGEST", "true"),
-            ("SLAPBACK_REDIS_INGEST_APP_ID", "app-1"),
-            ("REDIS_URL", url.as_str()),
-        ];
-        let server = Server::start(fleet, &environment);
+        let by_tls = ("REDIS_URL", url.as_str());
+        let server = start(fleet, &redis, &[by_tls]);
         let line = server.says("redis: ingest does not work (tls://localhost:");
         assert!(line.contains("certificate"), "{line}");
         for further in [
             ("SLAPBACK_REDIS_CA", tls.certificate.as_str()),
             ("SLAPBACK_REDIS_TLS_VERIFY", "false"),
         ] {
-            let server = Server::start(fleet, &[&environment[..], &[further]].concat());
-            server.says(WORKS);
+            let server = listening(fleet, &redis, &[by_tls, further]);
             let mut client = Client::of_app(&server, "1");
             client.subscribe("c");
             redis
@@ -293,13 +268,10 @@ fn sentinels_are_asked_where_the_master_is_and_again_when_it_fails() {
             .map(|sentinel| format!("127.0.0.1:{}", sentinel.port));
         let addresses = format!("127.0.0.1:1,{}", addresses.join(","));
         let environment = [
-            ("SLAPBACK_REDIS_INGEST", "true"),
-            ("SLAPBACK_REDIS_INGEST_APP_ID", "app-1"),
             ("REDIS_SENTINELS", addresses.as_str()),
             ("REDIS_SENTINEL_SERVICE", "shop"),
         ];
-        let server = Server::start(fleet, &environment);
-        server.says(WORKS);
+        let server = listening(fleet, &master, &environment);
         let mut client = Client::of_app(&server, "1");
         client.subscribe("c");
         publish(&master, "c", &payload("e", "1", "null"));

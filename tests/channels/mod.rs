@@ -103,3 +103,9 @@ pub fn hears_nothing_published(server: &Server, name: &str, client: &mut Client)
         format!(r#"{{"event":"ev","data":"now","channel":"{channel}"}}"#)
     );
 }
+
+/// What a subscriber hears of an event whose data is this text.
+pub fn heard(event: &str, data: &str, channel: &str) -> String {
+    let data = escaped(data);
+    format!(r#"{{"event":"{event}","data":"{data}","channel":"{channel}"}}"#)
+}

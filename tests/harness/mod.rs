@@ -12,7 +12,7 @@ use std::{fmt, fs};
 
 pub use alone::alone;
 pub use client::{ACCEPTED, Client, Frame, Opcode, close_payload, encode, upgrade_head};
-pub use redis::Redis;
+pub use redis::{Redis, free_port};
 pub use server::Server;
 
 mod alone;

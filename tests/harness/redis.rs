@@ -29,9 +29,7 @@ impl Redis {
 
     fn start_as(arguments: &[&str]) -> Self {
         loop {
-            let free = TcpListener::bind("127.0.0.1:0").unwrap();
-            let port = free.local_addr().unwrap().port();
-            drop(free);
+            let port = free_port();
             let arguments: Vec<_> = arguments.iter().map(ToString::to_string).collect();
             // Somebody else may have taken the port in between.
             if let Some(child) = spawn(port, &arguments) {
@@ -113,6 +111,12 @@ impl Drop for Redis {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// A port of 127.0.0.1 that nobody listens on.
+pub fn free_port() -> u16 {
+    let free = TcpListener::bind("127.0.0.1:0").unwrap();
+    free.local_addr().unwrap().port()
 }
 
 fn spawn(port: u16, arguments: &[String]) -> Option<Child> {

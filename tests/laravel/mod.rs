@@ -2,7 +2,6 @@
 #![allow(dead_code, unreachable_pub)] // each test crate uses its part of it
 #![allow(clippy::unwrap_used)]
 
-use crate::channels::escaped;
 use crate::harness::{Fleet, Redis, Server, on_every_fleet};
 
 /// What Laravel puts before each channel when nothing else is said: of Laravel 11 and 12, of 13.
@@ -11,8 +10,8 @@ pub const PREFIXES: [&str; 2] = ["laravel_database_", "laravel-database-"];
 /// The server hears Redis.
 pub const WORKS: &str = "redis: ingest works";
 
-/// A server of the fixture's apps that takes events of app-1 from this Redis.
-pub fn listening(fleet: Fleet, redis: &Redis, environment: &[(&str, &str)]) -> Server {
+/// A server of the fixture's apps that takes events of app-1 from this Redis, if it gets in.
+pub fn start(fleet: Fleet, redis: &Redis, environment: &[(&str, &str)]) -> Server {
     let port = redis.port.to_string();
     let environment = [
         &[
@@ -23,7 +22,12 @@ pub fn listening(fleet: Fleet, redis: &Redis, environment: &[(&str, &str)]) -> S
         environment,
     ]
     .concat();
-    let server = Server::start(fleet, &environment);
+    Server::start(fleet, &environment)
+}
+
+/// The same once it has got in.
+pub fn listening(fleet: Fleet, redis: &Redis, environment: &[(&str, &str)]) -> Server {
+    let server = start(fleet, redis, environment);
     server.says(WORKS);
     server
 }
@@ -39,12 +43,6 @@ pub fn on_every_ingest(test: impl Fn(&Server, &Redis) + Sync) {
 /// What Laravel publishes, of an event with these members.
 pub fn payload(event: &str, data: &str, socket: &str) -> String {
     format!(r#"{{"event":"{event}","data":{data},"socket":{socket}}}"#)
-}
-
-/// What a subscriber hears of it: `data` is JSON.
-pub fn heard(event: &str, data: &str, channel: &str) -> String {
-    let data = escaped(data);
-    format!(r#"{{"event":"{event}","data":"{data}","channel":"{channel}"}}"#)
 }
 
 /// Publishes one event on a channel of app-1.
