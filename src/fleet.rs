@@ -130,9 +130,6 @@ struct RedisThread {
     thread: JoinHandle<()>,
 }
 
-/// Close code of a drain while no other node is known: pusher-js comes back after 1 s.
-const DRAIN_CODE: u16 = 4100;
-
 impl Fleet {
     /// Binds, then starts every shard. Returns when all threads are on their way.
     ///
@@ -186,6 +183,7 @@ impl Fleet {
                 ingest: blueprint.ingest.clone(),
                 scaling: blueprint.scaling.clone(),
                 serving: Arc::clone(&serving),
+                drain: blueprint.drain,
                 status: Arc::clone(&blueprint.redis),
                 shards: count,
                 ends,
@@ -304,7 +302,7 @@ impl Blueprint {
             serving: Arc::clone(&common.serving),
             files: Arc::clone(&common.files),
             refusals: Arc::clone(&common.refusals),
-            drain: (DRAIN_CODE, self.drain),
+            drain: self.drain,
         }
     }
 }

@@ -242,6 +242,10 @@ fn blueprint(
     let api = ApiSettings {
         path_prefix: config.path.clone(),
         timestamp_tolerance_s: config.auth_timestamp_tolerance_s,
+        publish_bytes_max: config
+            .scaling
+            .as_ref()
+            .map(|scaling| scaling.replay_bytes / 2),
     };
     let redis = Arc::default();
     let demo_page = config.demo.then(|| demo_page(&apps));

@@ -3,6 +3,7 @@
 //! Written by the Redis thread when something changes, read by sessions of any shard; neither on a
 //! hot path. It knows no clock: times are handed in.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -13,6 +14,7 @@ pub struct RedisStatus {
     pub ingest: ConnectionStatus,
     /// To the bus between nodes.
     pub scaling: ConnectionStatus,
+    has_others: AtomicBool,
 }
 
 /// One of them, if there is one.
@@ -37,6 +39,16 @@ enum State {
 }
 
 impl RedisStatus {
+    /// Are other nodes known, to which clients may go?
+    pub fn has_others(&self) -> bool {
+        self.has_others.load(Ordering::Relaxed)
+    }
+
+    /// Other nodes are known, or none.
+    pub fn set_others(&self, has_others: bool) {
+        self.has_others.store(has_others, Ordering::Relaxed);
+    }
+
     /// The body of `/up?verbose`: health, then for each connection whether it works, how often it
     /// was lost, for how long the last time, and, if it is down now, for how long already.
     pub fn verbose(&self, now: Instant) -> String {

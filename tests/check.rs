@@ -210,7 +210,6 @@ fn r150_what_is_likely_to_go_wrong_is_told() {
     let parts = [
         "config/reverb.php is not read",
         "REVERB_APP_RATE_LIMITING_ENABLED: is on only when it is `true`: the rate limit is off",
-        "scaling (REVERB_SCALING_ENABLED, server.scaling) shares events and whispers; ",
         "there are more shards than CPUs: they take turns",
         "there is room for 872 connections only: raise the hard limit of open files",
         "max_connections of all apps together is 4000000000, the open files leave room for 872",

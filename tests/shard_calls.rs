@@ -492,7 +492,7 @@ fn the_end_of_a_drain_resets_only_who_has_not_taken_its_bytes() {
         instant: Instant::now(),
         unix_s: 0,
     };
-    fleet.shards[0].begin_drain(start, 4100, Duration::ZERO);
+    fleet.shards[0].begin_drain(start, Duration::ZERO);
     fleet.shards[0].handle_tick(start);
     fleet.flush(0);
     let end = Now {

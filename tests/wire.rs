@@ -12,7 +12,7 @@ use std::sync::OnceLock;
 use std::thread;
 
 use entry::{Entry, Fate};
-use harness::{FLEETS, Fleet, Server, on_every_fleet};
+use harness::{FLEETS, Fleet, Redis, Server, on_every_fleet};
 use player::play;
 
 mod answers;
@@ -40,14 +40,35 @@ const FAILURES_MAX: usize = 20;
 
 #[test]
 fn every_exchange_is_answered_as_its_file_says() {
-    let entries = entries();
+    let all = entries().iter().collect::<Vec<_>>();
     on_every_fleet(|fleet| {
-        let servers = Servers::start(fleet, entries);
-        let failures = play_all(&servers, entries);
+        let servers = Servers::start(fleet, &all);
+        let failures = play_all(&servers, &all);
         assert!(failures.is_empty(), "\n{}", failures.join("\n"));
     });
     // Not by `println!`, which a passed test keeps to itself.
-    writeln!(io::stderr(), "wire: {}", counts(entries)).unwrap();
+    writeln!(io::stderr(), "wire: {}", counts(entries())).unwrap();
+}
+
+/// A call that all nodes answer is answered in the same bytes when there is but one.
+#[test]
+fn r230_every_exchange_is_the_same_with_scaling_on() {
+    // Who is on a plain and on a presence channel hears their events in either order (docs/redis.md).
+    const IN_EITHER_ORDER: [u16; 2] = [206, 283];
+    let in_one_order = entries()
+        .iter()
+        .filter(|entry| !IN_EITHER_ORDER.contains(&entry.number));
+    let (entries, redis) = (in_one_order.collect::<Vec<_>>(), Redis::start());
+    let (entries, redis) = (&*entries, &redis);
+    thread::scope(|scope| {
+        for fleet in [FLEETS[0], FLEETS[5]] {
+            scope.spawn(move || {
+                let servers = Servers::start_on(fleet, entries, redis);
+                let failures = play_all(&servers, entries);
+                assert!(failures.is_empty(), "{fleet}:\n{}", failures.join("\n"));
+            });
+        }
+    });
 }
 
 #[test]
@@ -180,11 +201,34 @@ fn root() -> PathBuf {
 struct Servers(BTreeMap<String, Server>);
 
 impl Servers {
-    fn start(fleet: Fleet, entries: &[Entry]) -> Self {
+    fn start(fleet: Fleet, entries: &[&Entry]) -> Self {
         let mut servers = BTreeMap::new();
         for entry in entries {
             let server = servers.entry(entry.path.clone());
             server.or_insert_with(|| start(fleet, &entry.path));
+        }
+        Self(servers)
+    }
+
+    /// The same with scaling on; each is alone on a bus of its own.
+    fn start_on(fleet: Fleet, entries: &[&Entry], redis: &Redis) -> Self {
+        let port = redis.port.to_string();
+        let mut servers = BTreeMap::new();
+        for entry in entries {
+            let server = servers.entry(entry.path.clone());
+            server.or_insert_with(|| {
+                let bus = format!("reverb of {fleet} under {:?}", entry.path);
+                let environment = [
+                    ("REVERB_SERVER_PATH", entry.path.as_str()),
+                    ("REVERB_SCALING_ENABLED", "true"),
+                    ("REVERB_SCALING_CHANNEL", &bus),
+                    ("REDIS_PORT", &port),
+                ];
+                let server = Server::start_with_file(fleet, APPS, &environment);
+                server.says("redis: scaling (hearing) works");
+                server.says("redis: scaling (publishing) works");
+                server
+            });
         }
         Self(servers)
     }
@@ -200,8 +244,9 @@ fn start(fleet: Fleet, path: &str) -> Server {
 
 /// Plays the entries in their order, as they were captured; the slow ones beside them, each in a
 /// thread of its own. Returns what failed.
-fn play_all(servers: &Servers, entries: &[Entry]) -> Vec<String> {
-    let played = entries.iter().filter(|entry| entry.fate() != Fate::LeftOut);
+fn play_all(servers: &Servers, entries: &[&Entry]) -> Vec<String> {
+    let played = entries.iter().copied();
+    let played = played.filter(|entry| entry.fate() != Fate::LeftOut);
     let (slow, quick): (Vec<&Entry>, Vec<&Entry>) = played.partition(|entry| entry.is_slow);
     let failed = |entry: &Entry| play(servers.of(entry), entry).err().map(|f| f.to_string());
     thread::scope(|scope| {

@@ -302,7 +302,7 @@ impl Fleet {
         self.pressure.draining = true;
         for node in &mut self.nodes {
             if !node.shard.is_draining() {
-                node.shard.begin_drain(self.now, 4100, pace);
+                node.shard.begin_drain(self.now, pace);
             }
         }
     }

@@ -163,9 +163,6 @@ pub(super) fn read(sources: &Sources<'_>, apps: &[Fed]) -> Result<Read, ConfigEr
     let (mut bus, mut ingest) = (sources.reader(), sources.reader_of_ingest());
     let is_scaling = bus.read(SCALING, php_truth, false)?;
     let is_ingesting = ingest.read(INGEST, truth, false)?;
-    if is_scaling {
-        bus.warnings.push(SCALING_WARNING.to_owned());
-    }
     let own = sources.reader_of_ingest_server().filter(|_| is_ingesting);
     let own = own.map(|reader| read_server(&mut ingest, reader, "redis_ingest.server."));
     let own = own.transpose()?;
@@ -262,9 +259,6 @@ fn subscribed_by(found: &Found<'_>) -> Result<&'static str, String> {
     }
 }
 
-const SCALING_WARNING: &str = "scaling (REVERB_SCALING_ENABLED, server.scaling) shares events and \
-     whispers; channels, users and connections are still counted, and users terminated, on each \
-     node alone, and PHP nodes wait 10 s for an answer of this one";
 const INTEREST_WARNING: &str = "SLAPBACK_INGEST=interest is not served yet: everything under the \
      prefix is subscribed to";
 const SCALING: Setting = variable("REVERB_SCALING_ENABLED").key("scaling.enabled");

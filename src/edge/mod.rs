@@ -69,8 +69,8 @@ pub struct Plan {
     pub files: Arc<Files>,
     /// Where refusals are logged.
     pub refusals: Arc<RefusalLog>,
-    /// Close code and time of a drain.
-    pub drain: (u16, Duration),
+    /// Time of a drain.
+    pub drain: Duration,
 }
 
 /// One shard with its kernel side.
@@ -98,7 +98,7 @@ pub(crate) struct Edge<S: Protocol> {
     edition: Cell<u64>,
     files: Arc<Files>,
     refusals: Arc<RefusalLog>,
-    drain: (u16, Duration),
+    drain: Duration,
     is_drained: Cell<bool>,
     fleet_drained: Notify,
 }
@@ -445,8 +445,7 @@ impl<S: Protocol> Edge<S> {
         let mut shard = self.shard.borrow_mut();
         shard.pressure = self.pressure();
         if shard.pressure.draining && !shard.is_draining() {
-            let (code, pace) = self.drain;
-            shard.begin_drain(self.now(), code, pace);
+            shard.begin_drain(self.now(), self.drain);
         }
         if let Some(taken) = self.serving.take(&self.edition) {
             shard.handle_apps(self.now(), taken.apps);

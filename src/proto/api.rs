@@ -18,7 +18,7 @@ use crate::proto::auth::{self, ApiRefusal};
 use crate::proto::event::Scratch;
 use crate::proto::http::{Request, Status};
 
-pub use answer::{Answer, answer};
+pub use answer::{Answer, answer, write_info};
 pub use question::{Facts, Info, Occupied, Question, Word};
 pub use route::{Call, Route, decoded_path, route};
 
@@ -29,6 +29,8 @@ pub struct ApiSettings {
     pub path_prefix: String,
     /// Seconds an `auth_timestamp` may be off; 0 = any.
     pub timestamp_tolerance_s: u64,
+    /// What one call may publish at most, bytes; more could not be kept for other nodes.
+    pub publish_bytes_max: Option<usize>,
 }
 
 /// What an accepted call asks for.
@@ -89,8 +91,8 @@ pub fn handle(
 ) -> Result<Accepted, Refusal> {
     let (app, query) = authorise(request, app_id, settings, apps, now)?;
     let question = match call {
-        Call::Events => return event::publish(request.body, app, scratch),
-        Call::BatchEvents => return batch::publish(request.body, app, scratch),
+        Call::Events => return kept(event::publish(request.body, app, scratch)?, settings),
+        Call::BatchEvents => return kept(batch::publish(request.body, app, scratch)?, settings),
         Call::Connections => Question::Connections,
         Call::Channels => Question::channels(&query)?,
         Call::Channel(channel) => Question::channel(channel, &query)?,
@@ -100,6 +102,16 @@ pub fn handle(
         Call::TerminateConnections(user) => Question::Terminate { user: user.into() },
     };
     Ok(Accepted::Ask { app, question })
+}
+
+/// With other nodes, what is published must fit into what is kept for those that miss it.
+fn kept(accepted: Accepted, settings: &ApiSettings) -> Result<Accepted, Refusal> {
+    match (&accepted, settings.publish_bytes_max) {
+        (Accepted::Publish { broadcast, .. }, Some(most)) if broadcast.weight() > most => Err(
+            Refusal::too_large("larger than half of SLAPBACK_BUS_REPLAY"),
+        ),
+        _ => Ok(accepted),
+    }
 }
 
 /// Finds the app and checks the signature.

@@ -19,7 +19,9 @@ use std::time::{Duration, Instant};
 
 use self::own::Own;
 use self::peers::{Incoming, Peers};
+use crate::app::AppIndex;
 use crate::broadcast::Broadcast;
+use crate::shard::cache::Stamp;
 use crate::shard::message::SessionKey;
 use crate::shard::question::Ask;
 
@@ -36,6 +38,33 @@ pub struct Limits {
     /// How late Redis may be.
     pub timeout: Duration,
 }
+
+/// What one message says.
+#[derive(Debug, Clone)]
+pub enum Payload {
+    /// To the subscribers of channels; and when it was published, for those that keep it.
+    Event(Arc<Broadcast>, Option<Stamp>),
+    /// All sockets that a user has on presence channels are to go.
+    Terminate {
+        /// The user's app.
+        app: AppIndex,
+        /// The user's id as a string.
+        user: Box<str>,
+    },
+}
+
+impl Payload {
+    /// Bytes that it keeps in memory while it waits.
+    pub fn weight(&self) -> usize {
+        match self {
+            Self::Event(broadcast, _) => broadcast.weight(),
+            Self::Terminate { user, .. } => user.len() + RECORD_BYTES,
+        }
+    }
+}
+
+/// About what a message takes beside its texts.
+const RECORD_BYTES: usize = 64;
 
 /// An API call that waits for its events to be taken.
 #[derive(Debug, Clone)]
@@ -56,7 +85,7 @@ pub struct Outgoing {
     /// It has waited, or is said again.
     pub late: bool,
     /// What it says.
-    pub broadcast: Arc<Broadcast>,
+    pub payload: Payload,
 }
 
 /// What the bus wants done, in order.
@@ -65,7 +94,7 @@ pub enum Effect {
     /// Publish it on the bus.
     Publish(Outgoing),
     /// Give it to this node's subscribers.
-    Deliver(Arc<Broadcast>),
+    Deliver(Payload),
     /// The call's events are taken: 200, or what it asks.
     Taken(Caller),
     /// They are not: 503.
@@ -144,17 +173,17 @@ impl Bus {
         }
     }
 
-    /// Takes events of this node, all or none: each is one message, the caller is one for all.
+    /// Takes what this node says, all or none: each is one message, the caller is one for all.
     /// `at` is Unix milliseconds.
     pub fn handle_publish(
         &mut self,
         now: Instant,
         at: u64,
-        broadcasts: Vec<Arc<Broadcast>>,
+        payloads: Vec<Payload>,
         caller: Option<Caller>,
         effects: &mut Vec<Effect>,
     ) {
-        let bytes: usize = broadcasts.iter().map(|broadcast| broadcast.weight()).sum();
+        let bytes: usize = payloads.iter().map(Payload::weight).sum();
         let is_over = self.own.waiting_bytes() + bytes > self.limits.replay_bytes;
         if is_over && (self.has_company || self.state == State::Live) {
             effects.push(caller.map_or(Effect::Dropped, Effect::Refused));
@@ -163,13 +192,13 @@ impl Bus {
         let is_returning = matches!(self.state, State::Returning { .. });
         let is_sent = self.publisher_works && !is_returning && !self.own.has_unsent();
         let is_delivered = self.state != State::Live;
-        let last = broadcasts.len().saturating_sub(1);
+        let last = payloads.len().saturating_sub(1);
         let mut caller = caller;
-        for (number, broadcast) in broadcasts.into_iter().enumerate() {
+        for (number, payload) in payloads.into_iter().enumerate() {
             let caller = caller.take_if(|_| is_sent && number == last);
-            let out = self.own.push(now, at, broadcast, caller);
+            let out = self.own.push(now, at, payload, caller);
             if is_delivered {
-                effects.push(Effect::Deliver(Arc::clone(&out.broadcast)));
+                effects.push(Effect::Deliver(out.payload.clone()));
                 self.own.delivered_to(out.seq);
             }
             if is_sent {
@@ -238,9 +267,9 @@ impl Bus {
     }
 
     /// A message of a PHP node came on the bus: it has no number.
-    pub fn handle_foreign(&mut self, broadcast: Broadcast, effects: &mut Vec<Effect>) {
+    pub fn handle_foreign(&mut self, payload: Payload, effects: &mut Vec<Effect>) {
         self.has_company = true;
-        effects.push(Effect::Deliver(Arc::new(broadcast)));
+        effects.push(Effect::Deliver(payload));
     }
 
     /// A node says that it is there, and its last number.
@@ -249,6 +278,11 @@ impl Bus {
             self.has_company = true;
             self.peers.handle_hello(now, node, seq, effects);
         }
+    }
+
+    /// A node leaves in good order, having said messages up to this number.
+    pub fn handle_goodbye(&mut self, node: &str, seq: u64) {
+        self.peers.handle_goodbye(node, seq);
     }
 
     /// A node asks for our messages behind a number, or for those sent within a time.
@@ -301,6 +335,11 @@ impl Bus {
         }
     }
 
+    /// What to tell the others when this node leaves: its last number. Nothing may follow it.
+    pub fn last_sent(&self) -> u64 {
+        self.own.last_sent()
+    }
+
     /// Bytes of own messages, those that are kept included, and of what is held of other nodes.
     pub fn held_bytes(&self) -> usize {
         self.own.bytes() + self.peers.held_bytes()
@@ -329,6 +368,11 @@ impl Bus {
     /// Is this the name of this node?
     pub fn is_own(&self, node: &str) -> bool {
         *node == *self.node
+    }
+
+    /// Are there others, as far as is known?
+    pub fn has_company(&self) -> bool {
+        self.has_company
     }
 
     /// Are own messages delivered when they come back?
@@ -378,7 +422,7 @@ impl Bus {
     /// Delivers here what has not been, up to a number.
     fn deliver_to(&mut self, seq: u64, effects: &mut Vec<Effect>) {
         let undelivered = self.own.undelivered(seq);
-        effects.extend(undelivered.map(|broadcast| Effect::Deliver(Arc::clone(broadcast))));
+        effects.extend(undelivered.cloned().map(Effect::Deliver));
         self.own.delivered_to(seq);
     }
 

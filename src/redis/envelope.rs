@@ -50,13 +50,20 @@ pub enum Message<'a> {
     /// An event or a whisper.
     Event(Event<'a>),
     /// A metrics question.
-    Metrics(Metric<'a>),
+    Metrics {
+        /// What is asked.
+        question: Metric<'a>,
+        /// The node of this kind that asks; None is a PHP node.
+        node: Option<&'a str>,
+    },
     /// The user's sockets are to go.
     Terminate {
         /// The app's id.
         app: &'a str,
         /// The user.
         user_id: &'a str,
+        /// Which message of which node this is; None from a PHP node.
+        origin: Option<Origin<'a>>,
     },
     /// Of any other type: an answer, if somebody waits for it.
     Answer {
@@ -145,7 +152,10 @@ impl<'a> Members<'a> {
             })),
             (Some("metrics"), payload) => {
                 let question = text(payload).ok_or(Malformed("the payload is no string"))?;
-                Ok(Message::Metrics(php::read_metric(question)?))
+                Ok(Message::Metrics {
+                    question: php::read_metric(question)?,
+                    node: self.node(),
+                })
             }
             (Some("terminate"), Some(Value::Object { raw })) => {
                 let app = self.app()?;
@@ -156,7 +166,11 @@ impl<'a> Members<'a> {
                     }
                 })?;
                 let user_id = user_id.ok_or(Malformed("the user_id is no string"))?;
-                Ok(Message::Terminate { app, user_id })
+                Ok(Message::Terminate {
+                    app,
+                    user_id,
+                    origin: self.origin(),
+                })
             }
             (Some("message" | "terminate"), _) => Err(Malformed("the payload is no object")),
             (Some(key), Some(payload)) => Ok(Message::Answer {
@@ -172,9 +186,13 @@ impl<'a> Members<'a> {
         Ok(php::read_application(application)?)
     }
 
+    fn node(&self) -> Option<&'a str> {
+        text(self.node).filter(|node| node.len() <= NODE_BYTES_MAX)
+    }
+
     fn origin(&self) -> Option<Origin<'a>> {
         Some(Origin {
-            node: text(self.node).filter(|node| node.len() <= NODE_BYTES_MAX)?,
+            node: self.node()?,
             seq: whole(self.seq)?,
             at: whole(self.at)?,
             late: self.late == Some(Value::Bool(true)),
@@ -341,8 +359,8 @@ impl Application {
         close(out, origin);
     }
 
-    /// Appends a metrics question; the app and its id in `question` are this one.
-    pub fn metrics(&self, out: &mut Vec<u8>, question: &Metric<'_>) {
+    /// Appends a metrics question of a node; the app and its id in `question` are this one.
+    pub fn metrics(&self, out: &mut Vec<u8>, question: &Metric<'_>, node: &str) {
         let Metric {
             key,
             metric,
@@ -351,6 +369,8 @@ impl Application {
         } = question;
         out.extend_from_slice(b"{\"type\":\"metrics\",\"payload\":");
         quoted(out, &php::metric(key, &self.php, *metric, options));
+        out.extend_from_slice(b",\"node\":");
+        quoted(out, node);
         out.push(b'}');
     }
 

@@ -170,7 +170,7 @@ impl Events {
         match laravel::read(payload, channel, app, &mut self.scratch) {
             Ok(broadcast) => {
                 self.metrics.add(Counter::IngestTaken, 1);
-                outlet.deliver(&Arc::new(broadcast));
+                outlet.deliver(&Arc::new(broadcast), None);
             }
             Err(why) => self.refuse(Some(channel), why),
         }

@@ -8,9 +8,11 @@
 pub mod bus;
 mod dial;
 pub mod envelope;
+pub mod gather;
 mod ingest;
 pub mod laravel;
 mod link;
+pub mod metric;
 mod outlet;
 pub mod php;
 pub mod resp;
@@ -21,7 +23,7 @@ mod tls;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
@@ -55,6 +57,8 @@ pub struct Plan {
     pub event: EventFd,
     /// Its counters.
     pub metrics: Arc<Metrics>,
+    /// Time over which a drain closes sockets.
+    pub drain: Duration,
     /// Where it tells whether Redis works.
     pub status: Arc<RedisStatus>,
     /// It ends once this is true and it has been woken.
@@ -63,6 +67,9 @@ pub struct Plan {
 
 /// Reads of one connection before the others get their turn.
 const READS_MAX: usize = 16;
+
+/// How long a node that leaves waits for Redis to hear of it.
+const LEAVE_MAX: Duration = Duration::from_secs(1);
 
 /// Runs the Redis thread until it is told that all is over. Blocks the calling thread.
 ///
@@ -82,7 +89,7 @@ pub fn run(plan: Plan) -> io::Result<()> {
         let is_full = parts.scaling.as_ref().is_some_and(Scaling::is_full);
         inbox.shut(is_full);
     }
-    Ok(())
+    parts.leave(&event)
 }
 
 /// What one turn is about.
@@ -118,6 +125,7 @@ impl Parts {
             Scaling::new(
                 scaling,
                 Arc::clone(&plan.serving),
+                plan.drain,
                 metrics,
                 status,
                 &wake,
@@ -131,6 +139,20 @@ impl Parts {
             said: Vec::new(),
         };
         (parts, plan.inbox, plan.event, plan.is_over)
+    }
+
+    /// Tells the other nodes, and waits until Redis has it.
+    fn leave(&mut self, event: &EventFd) -> io::Result<()> {
+        let until = Instant::now() + LEAVE_MAX;
+        if let Some(scaling) = &mut self.scaling {
+            scaling.leave();
+        }
+        let has_left = |scaling: &Option<Scaling>| scaling.as_ref().is_none_or(Scaling::has_left);
+        while !has_left(&self.scaling) && Instant::now() < until {
+            self.turn();
+            self.wait(event)?;
+        }
+        Ok(())
     }
 
     /// Waits for Redis, for the shards, or for what is due.
@@ -167,7 +189,7 @@ impl Parts {
         if let Some(scaling) = scaling {
             scaling.turn(now, outlet);
             for message in said.drain(..) {
-                scaling.publish(now, message, outlet);
+                scaling.handle_message(now, message, outlet);
             }
             scaling.write(now, outlet);
         }

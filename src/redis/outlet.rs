@@ -5,17 +5,21 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ahash::RandomState;
 
 use crate::app::AppIndex;
 use crate::broadcast::{Broadcast, Delivery};
 use crate::metrics::{Counter, Metrics};
+use crate::proto::api::{Facts, Question};
 use crate::proto::channel::ChannelKind;
+use crate::shard::cache::Stamp;
 use crate::shard::ends::Ends;
 use crate::shard::home::home_of;
-use crate::shard::message::{Message, ShardIndex};
-use crate::shard::question::Ask;
+use crate::shard::index::Slot;
+use crate::shard::message::{Message, SessionKey, ShardIndex};
+use crate::shard::question::{Ask, Part};
 
 /// The Redis thread's ends of the rings.
 pub(super) struct Outlet {
@@ -45,7 +49,7 @@ impl Outlet {
 
     /// Sends one event to its subscribers. Plain channels go straight to every shard; presence and
     /// cache channels have what must stay in one order at their home, so they go there.
-    pub(super) fn deliver(&mut self, broadcast: &Arc<Broadcast>) {
+    pub(super) fn deliver(&mut self, broadcast: &Arc<Broadcast>, stamp: Option<Stamp>) {
         let is_of_home = |delivery: &Delivery| {
             let kind = ChannelKind::of(&delivery.channel);
             kind.is_presence() || kind.is_cache()
@@ -61,7 +65,7 @@ impl Outlet {
         if ordered == 0 {
             self.push_plain(broadcast);
         } else if ordered == broadcast.deliveries.len() {
-            self.push_ordered(broadcast);
+            self.push_ordered(broadcast, stamp);
         } else {
             let deliveries = broadcast.deliveries.iter().cloned();
             let (ordered, plain) = deliveries.partition(is_of_home);
@@ -72,7 +76,7 @@ impl Outlet {
                 })
             };
             self.push_plain(&part(plain));
-            self.push_ordered(&part(ordered));
+            self.push_ordered(&part(ordered), stamp);
         }
     }
 
@@ -83,18 +87,39 @@ impl Outlet {
         }
     }
 
-    /// Says to every shard that events of an app were lost.
-    pub(super) fn lose_all(&mut self, app: AppIndex) {
+    /// Has every shard close its sockets over this time.
+    pub(super) fn recall(&mut self, over: Duration) {
         for shard in (0..self.shards).map(ShardIndex) {
-            self.tell(shard, Message::Gap { app, channel: None });
+            self.tell(shard, Message::Recall { over });
         }
     }
 
-    /// Asks every shard.
-    pub(super) fn ask(&mut self, ask: &Ask) {
+    /// Asks every shard; the answer comes back with the number.
+    pub(super) fn ask(&mut self, ticket: u32, app: AppIndex, question: Arc<Question>) {
+        let session = SessionKey {
+            // Where the inbox of the Redis thread stands.
+            shard: ShardIndex(self.shards),
+            slot: Slot(ticket),
+            generation: 0,
+        };
+        self.put(&Ask {
+            app,
+            session,
+            question,
+        });
+    }
+
+    /// Puts a call's question to every shard; the call gets the answer.
+    pub(super) fn put(&mut self, ask: &Ask) {
         for shard in (0..self.shards).map(ShardIndex) {
             self.tell(shard, Message::Ask(ask.clone()));
         }
+    }
+
+    /// Gives a call its answer.
+    pub(super) fn answer(&mut self, ask: Ask, facts: Facts) {
+        let shard = ask.session.shard;
+        self.tell(shard, Message::Answer(Box::new(Part { ask, facts })));
     }
 
     /// Takes what shards have said.
@@ -116,11 +141,12 @@ impl Outlet {
         }
     }
 
-    fn push_ordered(&mut self, broadcast: &Arc<Broadcast>) {
+    fn push_ordered(&mut self, broadcast: &Arc<Broadcast>, stamp: Option<Stamp>) {
         let message = Message::Publish {
             broadcast: Arc::clone(broadcast),
             answer_to: None,
             question: None,
+            stamp,
         };
         self.push(home_of(broadcast.app, self.shards), message, broadcast);
     }

@@ -4,26 +4,31 @@
 //! Owned by the Redis thread. It turns bytes into what the machine is told, and what the machine
 //! wants into bytes, rings and answers.
 
+mod asking;
+mod carrying;
 mod hearing;
 mod wording;
 
 use std::collections::VecDeque;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rustix::event::PollFlags;
-use tracing::{info, warn};
+use tracing::info;
 
+use self::asking::Asking;
 use self::hearing::Hearing;
 use self::wording::Wording;
 use crate::app::Apps;
 use crate::broadcast::Broadcast;
 use crate::config;
 use crate::metrics::{Counter, Metrics};
+use crate::proto::api::Question;
 use crate::proto::json::Workspace;
-use crate::redis::bus::{Bus, Caller, Effect, Limits};
+use crate::redis::bus::{Bus, Caller, Effect, Limits, Payload};
 use crate::redis::envelope;
+use crate::redis::gather;
 use crate::redis::link::Link;
 use crate::redis::outlet::Outlet;
 use crate::redis::resp::Said;
@@ -31,7 +36,9 @@ use crate::redis::side;
 use crate::ring::Wake;
 use crate::serving::Serving;
 use crate::shard;
-use crate::shard::question::Ask;
+use crate::shard::cache::Stamp;
+use crate::shard::message::SessionKey;
+use crate::shard::question::{Ask, Part};
 use crate::status::RedisStatus;
 
 /// Bytes of one message that is read: Redis cuts a subscriber that is owed more.
@@ -45,6 +52,7 @@ pub(super) struct Scaling {
     /// What the answers of the publishing connection are to.
     replies: VecDeque<Reply>,
     bus: Bus,
+    asking: Asking,
     /// What the status says.
     was_live: bool,
     effects: Vec<Effect>,
@@ -56,6 +64,8 @@ pub(super) struct Scaling {
     metrics: Arc<Metrics>,
     status: Arc<RedisStatus>,
     has_refused: bool,
+    /// The time over which all clients are told to come back.
+    recall_over: Duration,
 }
 
 /// Buffers reused between messages.
@@ -71,6 +81,7 @@ struct Scratch {
 /// What an answer of Redis is to.
 enum Reply {
     Message,
+    Question(gather::Key),
     Asked(Box<str>),
     Other,
 }
@@ -80,6 +91,7 @@ impl Scaling {
     pub(super) fn new(
         scaling: config::Scaling,
         serving: Arc<Serving>,
+        recall_over: Duration,
         metrics: Arc<Metrics>,
         status: Arc<RedisStatus>,
         wake: &Arc<dyn Wake>,
@@ -99,6 +111,7 @@ impl Scaling {
         status.scaling.begin();
         Self {
             bus: Bus::new(&node, limits, now),
+            asking: Asking::new(),
             channel: scaling.channel,
             publisher: link("scaling (publishing)"),
             subscriber: link("scaling (hearing)"),
@@ -113,14 +126,17 @@ impl Scaling {
             metrics,
             status,
             has_refused: false,
+            recall_over,
         }
     }
 
     /// When [`Self::turn`] has something to do next.
     pub(super) fn deadline(&self, now: Instant) -> Option<Instant> {
+        let asking = self.asking.gather.deadline();
         let links = [self.publisher.deadline(), self.subscriber.deadline()];
         links
             .into_iter()
+            .chain([asking])
             .flatten()
             .chain([now + shard::wheel::TICK])
             .min()
@@ -153,24 +169,49 @@ impl Scaling {
             self.subscriber.subscribe("SUBSCRIBE", own);
         }
         self.bus.handle_tick(now, &mut self.effects);
+        let Asking {
+            gather, effects, ..
+        } = &mut self.asking;
+        gather.handle_tick(now, effects);
         self.carry_out(now, outlet);
     }
 
-    /// A shard hands in events.
-    pub(super) fn publish(
+    /// A shard says something.
+    pub(super) fn handle_message(
         &mut self,
         now: Instant,
         message: shard::message::Message,
         outlet: &mut Outlet,
     ) {
-        let shard::message::Message::Publish {
-            broadcast,
-            answer_to,
-            question,
-        } = message
-        else {
-            return;
-        };
+        use shard::message::Message;
+        match message {
+            Message::Publish {
+                broadcast,
+                answer_to,
+                question,
+                ..
+            } => self.publish(now, broadcast, answer_to, question),
+            Message::Ask(ask) => self.ask(now, ask),
+            // What the shards know of a question: it bears the number under which they were asked.
+            Message::Answer(whole) => {
+                let Part { ask, facts } = *whole;
+                let Asking {
+                    gather, effects, ..
+                } = &mut self.asking;
+                gather.handle_own(now, ask.session.slot.0, facts, effects);
+            }
+            _ => {}
+        }
+        self.carry_out(now, outlet);
+    }
+
+    fn publish(
+        &mut self,
+        now: Instant,
+        broadcast: Arc<Broadcast>,
+        answer_to: Option<SessionKey>,
+        question: Option<Arc<Question>>,
+    ) {
         let app = broadcast.app;
         let caller = answer_to.map(|session| Caller {
             session,
@@ -185,9 +226,41 @@ impl Scaling {
         } else {
             split(&broadcast)
         };
+        let at = unix_ms();
+        let stamp = Stamp {
+            at,
+            node: node_number(self.bus.node()),
+            is_late: false,
+        };
+        let payloads = broadcasts.into_iter();
+        let payloads = payloads.map(|broadcast| Payload::Event(broadcast, Some(stamp)));
+        let (payloads, effects) = (payloads.collect(), &mut self.effects);
+        self.bus.handle_publish(now, at, payloads, caller, effects);
+    }
+
+    /// A call asks something of all nodes, or wants it done by all.
+    fn ask(&mut self, now: Instant, ask: Ask) {
+        let Question::Terminate { user } = &*ask.question else {
+            return self.gather(now, ask);
+        };
+        let payload = Payload::Terminate {
+            app: ask.app,
+            user: user.clone(),
+        };
+        let caller = Some(Caller {
+            session: ask.session,
+            asks: Some(ask),
+        });
+        let effects = &mut self.effects;
         self.bus
-            .handle_publish(now, unix_ms(), broadcasts, caller, &mut self.effects);
-        self.carry_out(now, outlet);
+            .handle_publish(now, unix_ms(), vec![payload], caller, effects);
+    }
+
+    fn gather(&mut self, now: Instant, ask: Ask) {
+        let Asking {
+            gather, effects, ..
+        } = &mut self.asking;
+        gather.handle_ask(now, ask, self.bus.is_live(), effects);
     }
 
     /// Writes what it can.
@@ -204,7 +277,7 @@ impl Scaling {
     /// Reads once from each connection and does what comes of it. True if there may be more.
     pub(super) fn read(&mut self, now: Instant, outlet: &mut Outlet) -> bool {
         let replies = self.publisher.read().and_then(|has_more| {
-            self.take_replies()?;
+            self.take_replies(now)?;
             Ok(has_more)
         });
         let has_more = replies.unwrap_or_else(|why| {
@@ -224,12 +297,23 @@ impl Scaling {
         has_more
     }
 
+    /// Says goodbye to the others, behind all else that was said.
+    pub(super) fn leave(&mut self) {
+        let seq = self.bus.last_sent();
+        self.say_beside(None, &side::Said::Goodbye(seq), |_, _| {});
+    }
+
+    /// Has Redis answered all that was said to it, or will it not?
+    pub(super) fn has_left(&self) -> bool {
+        !self.bus.publisher_works() || self.replies.is_empty()
+    }
+
     /// Whether more events would be refused.
     pub(super) fn is_full(&self) -> bool {
         self.bus.is_full()
     }
 
-    fn take_replies(&mut self) -> Result<(), String> {
+    fn take_replies(&mut self, now: Instant) -> Result<(), String> {
         while let Some(said) = self.publisher.poll()? {
             let receivers = match said {
                 Said::Integer(receivers) => receivers,
@@ -238,6 +322,12 @@ impl Scaling {
             };
             match self.replies.pop_front() {
                 Some(Reply::Message) => self.bus.handle_reply(receivers, &mut self.effects),
+                Some(Reply::Question(key)) => {
+                    let Asking {
+                        gather, effects, ..
+                    } = &mut self.asking;
+                    gather.handle_heard(now, &key, receivers, effects);
+                }
                 Some(Reply::Asked(node)) => self.bus.handle_asked(&node, receivers),
                 Some(Reply::Other) | None => {}
             }
@@ -250,6 +340,7 @@ impl Scaling {
             now,
             channel: &self.channel,
             bus: &mut self.bus,
+            asking: &mut self.asking,
             apps: &self.apps,
             scratch: &mut self.scratch,
             effects: &mut self.effects,
@@ -291,111 +382,6 @@ impl Scaling {
             self.bus.handle_subscriber_down(&mut self.effects);
         }
     }
-
-    /// Does what the machine wants, until it wants nothing more.
-    fn carry_out(&mut self, now: Instant, outlet: &mut Outlet) {
-        while !self.effects.is_empty() {
-            for effect in std::mem::take(&mut self.effects) {
-                self.carry_out_one(now, effect, outlet);
-            }
-        }
-        let is_live = self.bus.is_live();
-        if std::mem::replace(&mut self.was_live, is_live) == is_live {
-            return;
-        }
-        if is_live {
-            if let Some(gap) = self.status.scaling.regain(now) {
-                let seconds = gap.as_secs_f64();
-                warn!("redis: scaling was away for {seconds:.1} s; what was said then is told now");
-            }
-        } else {
-            self.status.scaling.lose(now);
-        }
-    }
-
-    fn carry_out_one(&mut self, now: Instant, effect: Effect, outlet: &mut Outlet) {
-        match effect {
-            Effect::Publish(out) => {
-                self.metrics.add(Counter::BusPublished, 1);
-                self.replies.push_back(Reply::Message);
-                let mut text = std::mem::take(&mut self.scratch.text);
-                text.clear();
-                self.wording.write(&mut text, &out, &self.apps);
-                self.publisher
-                    .say(&[b"PUBLISH", self.channel.as_bytes(), &text]);
-                self.scratch.text = text;
-            }
-            Effect::Deliver(broadcast) => outlet.deliver(&broadcast),
-            Effect::Taken(Caller { session, asks }) => match asks {
-                None => outlet.tell(session.shard, shard::message::Message::Published(session)),
-                Some(ask) => outlet.ask(&ask),
-            },
-            Effect::Refused(Caller { session, .. }) => {
-                outlet.tell(session.shard, shard::message::Message::Refused(session));
-            }
-            Effect::Dropped => self.metrics.add(Counter::BusDropped, 1),
-            Effect::Hello { seq } => self.say_beside(None, &side::Said::Hello(seq), |_, _| {}),
-            Effect::Ask {
-                node,
-                after,
-                within,
-            } => {
-                let said = side::Said::Ask { after, within };
-                self.say_beside(Some(&node), &said, |_, _| {});
-                if let Some(last) = self.replies.back_mut() {
-                    *last = Reply::Asked(node);
-                }
-            }
-            Effect::Replay {
-                node,
-                messages,
-                until,
-                is_whole,
-            } => {
-                let said = side::Said::Replay {
-                    messages: "",
-                    until,
-                    is_whole,
-                };
-                self.say_beside(Some(&node), &said, |this, out| {
-                    for (number, message) in messages.iter().enumerate() {
-                        if number > 0 {
-                            out.push(b',');
-                        }
-                        this.wording.write(out, message, &this.apps);
-                    }
-                });
-            }
-            Effect::CloseAll => {
-                warn!("scaling: messages of other nodes are lost; all clients are told to return");
-                for index in self.apps.iter().map(|(index, _)| index) {
-                    outlet.lose_all(index);
-                }
-            }
-            Effect::Redial => {
-                self.lose_publisher(now, "Redis does not answer in time");
-                self.lose_subscriber(now, "Redis does not answer in time");
-            }
-        }
-    }
-
-    /// Publishes on the channels that only nodes of this kind hear.
-    fn say_beside(
-        &mut self,
-        node: Option<&str>,
-        said: &side::Said<'_>,
-        replayed: impl FnOnce(&mut Self, &mut Vec<u8>),
-    ) {
-        let mut channel = format!("{}{}", self.channel, side::SUFFIX);
-        if let Some(node) = node {
-            channel = format!("{channel}:{node}");
-        }
-        let own = self.bus.node().to_owned();
-        let mut text = Vec::new();
-        side::write(&mut text, &own, said, |out| replayed(self, out));
-        self.replies.push_back(Reply::Other);
-        self.publisher.say(&[b"PUBLISH", channel.as_bytes(), &text]);
-    }
 }
 
 /// Each delivery as an event of its own.
@@ -408,6 +394,15 @@ fn split(broadcast: &Broadcast) -> Vec<Arc<Broadcast>> {
         })
     };
     deliveries.map(part).collect()
+}
+
+/// A number for a node's name; of two names the greater has the greater number, or the same.
+fn node_number(node: &str) -> u64 {
+    let letters = node
+        .bytes()
+        .chain(std::iter::repeat(0))
+        .take(size_of::<u64>());
+    letters.fold(0, |number, letter| number << 8 | u64::from(letter))
 }
 
 fn unix_ms() -> u64 {

@@ -1,5 +1,5 @@
 //! What nodes of this kind say to one another beside the bus: that they are there, what they have
-//! missed, and what was missed.
+//! missed, and what was missed; what they know of a question.
 //!
 //! JSON on channels of our own, `{channel}:slapback` and `{channel}:slapback:{node}`, which PHP
 //! nodes never hear. Called by `scaling`; keeps no state. A message of the bus stands in it as it
@@ -27,12 +27,21 @@ pub struct Side<'a> {
 pub enum Said<'a> {
     /// It is there; its last number.
     Hello(u64),
+    /// It leaves, and has said all there was; its last number.
+    Goodbye(u64),
     /// It wants what comes behind a number.
     Ask {
         /// The last one that was had.
         after: u64,
         /// Only what was sent within this time.
         within: Option<Duration>,
+    },
+    /// What it knows of a question.
+    Answer {
+        /// The question's key.
+        key: &'a str,
+        /// JSON of `metric`.
+        facts: &'a str,
     },
     /// What was asked for.
     Replay {
@@ -49,7 +58,7 @@ pub enum Said<'a> {
 pub fn read<'a>(message: &'a [u8], workspace: &'a mut Workspace) -> Option<Side<'a>> {
     let message = str::from_utf8(message).ok()?;
     let (mut node, mut kind, mut seq, mut messages, mut is_whole) = (None, None, None, "[]", false);
-    let mut within = None;
+    let (mut within, mut key, mut facts) = (None, None, None);
     json::visit(message, workspace, |child| match (child.key, child.value) {
         (Some("node"), Value::Text { text, .. }) if text.len() <= NODE_BYTES_MAX => {
             node = Some(text);
@@ -59,56 +68,89 @@ pub fn read<'a>(message: &'a [u8], workspace: &'a mut Workspace) -> Option<Side<
         (Some("within"), Value::Number { raw }) => within = raw.parse().ok(),
         (Some("messages"), Value::List { raw }) => messages = raw,
         (Some("whole"), Value::Bool(whole)) => is_whole = whole,
+        (Some("key"), Value::Text { text, .. }) => key = Some(text),
+        (Some("facts"), Value::Object { raw }) => facts = Some(raw),
         _ => {}
     })
     .ok()?;
-    let seq = seq?;
     let said = match kind? {
-        "hello" => Said::Hello(seq),
+        "hello" => Said::Hello(seq?),
+        "goodbye" => Said::Goodbye(seq?),
         "ask" => Said::Ask {
-            after: seq,
+            after: seq?,
             within: within.map(Duration::from_millis),
         },
         "replay" => Said::Replay {
             messages,
-            until: seq,
+            until: seq?,
             is_whole,
+        },
+        "answer" => Said::Answer {
+            key: key?,
+            facts: facts?,
         },
         _ => return None,
     };
     Some(Side { node: node?, said })
 }
 
-/// Appends a message; `replayed` appends the messages of a replay, with commas between.
-pub fn write(out: &mut Vec<u8>, node: &str, said: &Said<'_>, replayed: impl FnOnce(&mut Vec<u8>)) {
-    let (kind, seq) = match said {
-        Said::Hello(seq) => ("hello", seq),
-        Said::Ask { after, .. } => ("ask", after),
-        Said::Replay { until, .. } => ("replay", until),
+/// Appends a message; `body` appends the messages of a replay, with commas between, or the facts of
+/// an answer.
+pub fn write(out: &mut Vec<u8>, node: &str, said: &Said<'_>, body: impl FnOnce(&mut Vec<u8>)) {
+    let kind = match said {
+        Said::Hello(_) => "hello",
+        Said::Goodbye(_) => "goodbye",
+        Said::Ask { .. } => "ask",
+        Said::Replay { .. } => "replay",
+        Said::Answer { .. } => "answer",
     };
-    out.extend_from_slice(b"{\"slapback\":\"");
-    out.extend_from_slice(kind.as_bytes());
-    out.extend_from_slice(b"\",\"node\":\"");
-    json::escape(out, node);
-    out.extend_from_slice(b"\",\"seq\":");
-    json::number(out, *seq);
-    if let Said::Ask {
-        within: Some(within),
-        ..
-    } = said
-    {
-        out.extend_from_slice(b",\"within\":");
-        json::number(out, u64::try_from(within.as_millis()).unwrap_or(u64::MAX));
-    }
-    if let Said::Replay { is_whole, .. } = said {
-        let whole: &[u8] = if *is_whole { b"true" } else { b"false" };
-        out.extend_from_slice(b",\"whole\":");
-        out.extend_from_slice(whole);
-        out.extend_from_slice(b",\"messages\":[");
-        replayed(out);
-        out.push(b']');
+    out.push(b'{');
+    text(out, "slapback", kind);
+    out.push(b',');
+    text(out, "node", node);
+    match said {
+        Said::Hello(seq) | Said::Goodbye(seq) => number(out, "seq", *seq),
+        Said::Ask { after, within } => {
+            number(out, "seq", *after);
+            if let Some(within) = within {
+                let within = u64::try_from(within.as_millis()).unwrap_or(u64::MAX);
+                number(out, "within", within);
+            }
+        }
+        Said::Replay {
+            until, is_whole, ..
+        } => {
+            number(out, "seq", *until);
+            let whole: &[u8] = if *is_whole { b"true" } else { b"false" };
+            out.extend_from_slice(b",\"whole\":");
+            out.extend_from_slice(whole);
+            out.extend_from_slice(b",\"messages\":[");
+            body(out);
+            out.push(b']');
+        }
+        Said::Answer { key, .. } => {
+            out.push(b',');
+            text(out, "key", key);
+            out.extend_from_slice(b",\"facts\":");
+            body(out);
+        }
     }
     out.push(b'}');
+}
+
+fn text(out: &mut Vec<u8>, name: &str, text: &str) {
+    out.push(b'"');
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b"\":\"");
+    json::escape(out, text);
+    out.push(b'"');
+}
+
+fn number(out: &mut Vec<u8>, name: &str, number: u64) {
+    out.extend_from_slice(b",\"");
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b"\":");
+    json::number(out, number);
 }
 
 #[cfg(test)]
@@ -119,25 +161,42 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read() {
-        for said in [
-            Said::Hello(7),
-            Said::Ask {
-                after: 0,
-                within: None,
-            },
-            Said::Ask {
-                after: 3,
-                within: Some(Duration::from_millis(1500)),
-            },
-            Said::Replay {
-                messages: r#"[{"type":"message"},{}]"#,
-                until: u64::MAX,
-                is_whole: true,
-            },
+        for (said, body) in [
+            (Said::Hello(7), ""),
+            (Said::Goodbye(8), ""),
+            (
+                Said::Ask {
+                    after: 0,
+                    within: None,
+                },
+                "",
+            ),
+            (
+                Said::Ask {
+                    after: 3,
+                    within: Some(Duration::from_millis(1500)),
+                },
+                "",
+            ),
+            (
+                Said::Replay {
+                    messages: r#"[{"type":"message"},{}]"#,
+                    until: u64::MAX,
+                    is_whole: true,
+                },
+                r#"{"type":"message"},{}"#,
+            ),
+            (
+                Said::Answer {
+                    key: "AbCdEfGhIj",
+                    facts: r#"{"connections":1}"#,
+                },
+                r#"{"connections":1}"#,
+            ),
         ] {
             let mut out = Vec::new();
             write(&mut out, "a.1", &said, |out| {
-                out.extend_from_slice(br#"{"type":"message"},{}"#);
+                out.extend_from_slice(body.as_bytes());
             });
             let mut workspace = Workspace::default();
             let side = read(&out, &mut workspace).unwrap();
@@ -155,6 +214,8 @@ mod tests {
             r#"{"slapback":"hello","seq":1}"#,
             r#"{"slapback":"shout","node":"a","seq":1}"#,
             r#"{"slapback":"ask","node":"a","seq":-1}"#,
+            r#"{"slapback":"answer","node":"a","key":"k","facts":[]}"#,
+            r#"{"slapback":"answer","node":"a","facts":{}}"#,
         ] {
             assert_eq!(
                 read(message.as_bytes(), &mut Workspace::default()),

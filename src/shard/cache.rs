@@ -39,6 +39,26 @@ pub struct Cache {
 #[derive(Debug, Clone)]
 pub struct Cached(Arc<Broadcast>);
 
+/// When an event was published, and by which node: by this nodes agree on which of two is the last,
+/// also when one of them was heard late.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stamp {
+    /// Unix milliseconds.
+    pub at: u64,
+    /// The node's number.
+    pub node: u64,
+    /// It has waited for Redis, so that a later event may have overtaken it.
+    pub is_late: bool,
+}
+
+impl Stamp {
+    /// Is this a late one that another has overtaken?
+    fn is_behind(self, other: Option<Self>) -> bool {
+        let other = other.map(|other| (other.at, other.node));
+        self.is_late && other.is_some_and(|other| (self.at, self.node) <= other)
+    }
+}
+
 /// The cached events of one app.
 #[derive(Debug)]
 struct Store {
@@ -53,6 +73,7 @@ struct Store {
 #[derive(Debug)]
 struct Entry {
     event: Cached,
+    stamp: Option<Stamp>,
     until: Instant,
 }
 
@@ -67,8 +88,9 @@ impl Cache {
     }
 
     /// Keeps the deliveries of a broadcast that their channels are to keep, each in place of the
-    /// one before. Gives how many events were dropped for want of room.
-    pub fn keep(&mut self, now: Instant, broadcast: &Arc<Broadcast>) -> u64 {
+    /// one before, unless it is late and that one is newer. Gives how many events were dropped for
+    /// want of room.
+    pub fn keep(&mut self, now: Instant, broadcast: &Arc<Broadcast>, stamp: Option<Stamp>) -> u64 {
         let mut dropped = 0;
         for delivery in &broadcast.deliveries {
             if delivery.is_kept {
@@ -76,7 +98,18 @@ impl Cache {
                     .apps
                     .entry(broadcast.app)
                     .or_insert_with(|| Store::new(self.hasher.clone()));
-                dropped += store.put(now, Cached::of(broadcast, delivery), self.limits);
+                let is_behind =
+                    stamp.is_some_and(|stamp| stamp.is_behind(store.stamp(&delivery.channel)));
+                if !is_behind {
+                    let event = Cached::of(broadcast, delivery);
+                    let until = now + KEPT_FOR;
+                    let entry = Entry {
+                        event,
+                        stamp,
+                        until,
+                    };
+                    dropped += store.put(entry, self.limits);
+                }
             }
         }
         dropped
@@ -168,7 +201,8 @@ impl Store {
 
     /// Puts an event in place of its channel's last one, which goes even if the new one is too
     /// large to stay: nobody is to be shown a value that is no longer true.
-    fn put(&mut self, now: Instant, event: Cached, limits: CacheLimits) -> u64 {
+    fn put(&mut self, entry: Entry, limits: CacheLimits) -> u64 {
+        let event = &entry.event;
         self.forget(event.channel());
         if event.weight() > limits.bytes {
             return 1;
@@ -177,14 +211,18 @@ impl Store {
         self.next_place += 1;
         self.bytes += event.weight();
         self.places.insert(event.channel().into(), place);
-        let until = now + KEPT_FOR;
-        self.events.insert(place, Entry { event, until });
+        self.events.insert(place, entry);
         let mut dropped = 0;
         while self.events.len() > limits.channels || self.bytes > limits.bytes {
             self.drop_oldest();
             dropped += 1;
         }
         dropped
+    }
+
+    /// When the last event of a channel was published.
+    fn stamp(&self, channel: &str) -> Option<Stamp> {
+        self.events.get(self.places.get(channel)?)?.stamp
     }
 
     fn forget(&mut self, channel: &str) {

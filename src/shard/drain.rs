@@ -1,9 +1,12 @@
-//! Leaving: sockets close one after another over a set time, so that their clients do not all
-//! come back to the other nodes in the same second. Begun by the edge, paced by the shard's tick.
+//! Closing every socket, one after another over a set time, so that their clients do not all come
+//! back in the same second: when the server leaves, and when it has missed what it cannot name.
+//!
+//! Begun by the edge or the Redis thread, paced by the shard's tick.
 
 use std::time::{Duration, Instant};
 
 use super::{Command, Shard};
+use crate::metrics::Counter;
 use crate::proto::Now;
 use crate::proto::session::Protocol;
 use crate::shard::connection::Life;
@@ -12,14 +15,54 @@ use crate::shard::message::SessionKey;
 /// After the pace is through, what has not taken its bytes has this long before it is reset.
 pub const DRAIN_GRACE: Duration = Duration::from_secs(3);
 
+/// Close code of a drain: pusher-js comes back after 1 s.
+const CLOSE_ALONE: u16 = 4100;
+/// The same while other nodes are known: it comes back at once, to one of them.
+const CLOSE_AMONG_OTHERS: u16 = 4200;
+/// Close code of sockets that may have missed events: pusher-js comes back after 1 s.
+const CLOSE_MISSED: (u16, &str) = (4100, "Events were missed");
+
+/// Sockets that are closed evenly.
+#[derive(Debug)]
+struct Pace {
+    start: Instant,
+    over: Duration,
+    queue: Vec<SessionKey>,
+    closed: usize,
+}
+
+impl Pace {
+    /// Those that are due by now and were not before.
+    fn due(&mut self, now: Instant) -> Vec<SessionKey> {
+        let elapsed = now.saturating_duration_since(self.start);
+        let due = if elapsed >= self.over {
+            self.queue.len()
+        } else {
+            let share = elapsed.as_secs_f64() / self.over.as_secs_f64();
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                clippy::cast_precision_loss,
+                reason = "a share of a length is a length"
+            )]
+            let due = (self.queue.len() as f64 * share).ceil() as usize;
+            due.min(self.queue.len())
+        };
+        let due = due.max(self.closed);
+        let from = std::mem::replace(&mut self.closed, due);
+        self.queue.get(from..due).unwrap_or_default().to_vec()
+    }
+
+    fn is_over(&self) -> bool {
+        self.closed == self.queue.len()
+    }
+}
+
 /// A drain under way.
 #[derive(Debug)]
 pub(super) struct Drain {
     code: u16,
-    start: Instant,
-    pace: Duration,
-    queue: Vec<SessionKey>,
-    closed: usize,
+    pace: Pace,
     /// A connection was accepted since the last tick, or between the two before: it is given the
     /// time to say what it wants.
     newcomers: [bool; 2],
@@ -32,30 +75,67 @@ impl Drain {
     }
 
     fn is_quiet(&self) -> bool {
-        self.closed == self.queue.len() && self.newcomers == [false; 2]
+        self.pace.is_over() && self.newcomers == [false; 2]
+    }
+
+    /// When what is still there is reset.
+    fn end(&self) -> Instant {
+        self.pace.start + self.pace.over + DRAIN_GRACE
     }
 }
 
+/// All clients are asked to come back.
+#[derive(Debug)]
+pub(super) struct Recall {
+    pace: Pace,
+    /// More was missed meanwhile, also by those who have come back.
+    is_due_again: bool,
+}
+
 impl<S: Protocol> Shard<S> {
-    /// Closes every socket with `code`, evenly over `pace`. From now on upgrades are turned
-    /// away with 4100 and answers say `Connection: close`.
-    pub fn begin_drain(&mut self, now: Now, code: u16, pace: Duration) {
+    /// Closes every socket, evenly over `over`. From now on upgrades are turned away with 4100 and
+    /// answers say `Connection: close`.
+    pub fn begin_drain(&mut self, now: Now, over: Duration) {
         self.pressure.leaving = true;
         self.pressure.draining = true;
-        let queue = self
-            .connections
-            .iter()
-            .filter(|(_, connection)| connection.session.is_web_socket())
-            .map(|(slot, _)| self.key(slot))
-            .collect();
+        let has_others = self.settings.redis.has_others();
         self.drain = Some(Drain {
-            code,
-            start: now.instant,
-            pace,
-            queue,
-            closed: 0,
+            code: if has_others {
+                CLOSE_AMONG_OTHERS
+            } else {
+                CLOSE_ALONE
+            },
+            pace: self.pace_of_all(now, over),
             newcomers: [false; 2],
         });
+    }
+
+    /// Events were lost that nobody can name: all clients come back and ask their application. No
+    /// older event is shown to them as the last one.
+    pub(super) fn handle_recall(&mut self, now: Now, over: Duration) {
+        for (app, _) in self.apps.iter() {
+            self.homes.forget(app, None);
+        }
+        match &mut self.recall {
+            Some(recall) => recall.is_due_again = true,
+            None => {
+                self.recall = Some(Recall {
+                    pace: self.pace_of_all(now, over),
+                    is_due_again: false,
+                });
+            }
+        }
+    }
+
+    fn pace_of_all(&self, now: Now, over: Duration) -> Pace {
+        let all = self.connections.iter();
+        let web_sockets = all.filter(|(_, connection)| connection.session.is_web_socket());
+        Pace {
+            start: now.instant,
+            over,
+            queue: web_sockets.map(|(slot, _)| self.key(slot)).collect(),
+            closed: 0,
+        }
     }
 
     /// Is a drain under way?
@@ -65,11 +145,7 @@ impl<S: Protocol> Shard<S> {
 
     /// Is the time up in which connections may still be answered?
     pub fn is_drain_over(&self, now: Instant) -> bool {
-        let end = self
-            .drain
-            .as_ref()
-            .map(|drain| drain.start + drain.pace + DRAIN_GRACE);
-        end.is_some_and(|end| now >= end)
+        self.drain.as_ref().is_some_and(|drain| now >= drain.end())
     }
 
     /// Is nothing left to be waited for? Every WebSocket is gone and no request is under way.
@@ -92,41 +168,35 @@ impl<S: Protocol> Shard<S> {
 
     /// Closes as many sockets as are due by now.
     pub(super) fn pace_drain(&mut self, now: Now) {
-        let Some(mut drain) = self.drain.take() else {
-            return;
-        };
-        let elapsed = now.instant.saturating_duration_since(drain.start);
-        let due = if elapsed >= drain.pace || drain.pace.is_zero() {
-            drain.queue.len()
-        } else {
-            let share = elapsed.as_secs_f64() / drain.pace.as_secs_f64();
-            #[expect(
-                clippy::cast_possible_truncation,
-                clippy::cast_sign_loss,
-                clippy::cast_precision_loss,
-                reason = "a share of a length is a length"
-            )]
-            let due = (drain.queue.len() as f64 * share).ceil() as usize;
-            due.min(drain.queue.len())
-        };
-        for &key in drain.queue.get(drain.closed..due).unwrap_or_default() {
-            self.close_for_drain(now, key, drain.code);
+        if let Some(mut drain) = self.drain.take() {
+            for key in drain.pace.due(now.instant) {
+                self.close_in_turn(now, key, (drain.code, "Server is restarting"));
+            }
+            drain.newcomers = [false, drain.newcomers[0]];
+            if now.instant >= drain.end() {
+                self.end_all();
+            }
+            self.drain = Some(drain);
+        } else if let Some(mut recall) = self.recall.take() {
+            for key in recall.pace.due(now.instant) {
+                self.metrics.add(Counter::GapClosed, 1);
+                self.close_in_turn(now, key, CLOSE_MISSED);
+            }
+            if !recall.pace.is_over() {
+                self.recall = Some(recall);
+            } else if recall.is_due_again {
+                self.handle_recall(now, recall.pace.over);
+            }
         }
-        drain.closed = due.max(drain.closed);
-        drain.newcomers = [false, drain.newcomers[0]];
-        if elapsed >= drain.pace + DRAIN_GRACE {
-            self.end_all();
-        }
-        self.drain = Some(drain);
     }
 
-    fn close_for_drain(&mut self, now: Now, key: SessionKey, code: u16) {
+    fn close_in_turn(&mut self, now: Now, key: SessionKey, how: (u16, &str)) {
         let is_open = self
             .connections
             .at_key(key)
             .is_some_and(|known| known.life == Life::Open);
         if is_open {
-            self.close_with(now, key.slot, (code, "Server is restarting"));
+            self.close_with(now, key.slot, how);
         }
     }
 

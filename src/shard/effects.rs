@@ -118,20 +118,19 @@ impl<S: Protocol> Shard<S> {
                     connection.waiting = Some(Waiting::Reply);
                 }
                 let home = self.bus.unwrap_or(home_of(broadcast.app, self.shards));
-                let broadcast = Arc::new(broadcast);
-                let answer_to = answer.then_some(key);
                 self.send(
                     home,
                     Message::Publish {
-                        broadcast,
-                        answer_to,
+                        broadcast: Arc::new(broadcast),
+                        answer_to: answer.then_some(key),
                         question,
+                        stamp: None,
                     },
                 );
             }
             Effect::Ask { app, question } => {
                 connection.waiting = Some(Waiting::Reply);
-                self.ask(&Ask {
+                self.put(Ask {
                     app,
                     session: key,
                     question,
@@ -189,9 +188,10 @@ impl<S: Protocol> Shard<S> {
                 broadcast,
                 answer_to,
                 question,
+                stamp,
             } => {
                 self.metrics.add(Counter::BroadcastTaken, 1);
-                let dropped = self.homes.handle_publish(now.instant, &broadcast);
+                let dropped = self.homes.handle_publish(now.instant, &broadcast, stamp);
                 self.metrics.add(Counter::CacheDropped, dropped);
                 self.fan_out(&broadcast);
                 let app = broadcast.app;
@@ -206,6 +206,7 @@ impl<S: Protocol> Shard<S> {
                 }
             }
             Message::Gap { app, channel } => self.handle_gap(now, app, channel.as_deref()),
+            Message::Recall { over } => self.handle_recall(now, over),
             Message::Ask(ask) => self.handle_ask(now, ask),
             Message::Part(part) => self.handle_part(now, *part),
             Message::Answer(whole) => self.handle_answer(now, *whole),

@@ -15,7 +15,7 @@ use crate::broadcast::{Broadcast, Delivery, SocketId};
 use crate::proto::channel::ChannelKind;
 use crate::proto::presence::{Arrival, Departure, Presence};
 use crate::proto::{event, frame};
-use crate::shard::cache::{Cache, CacheLimits, Cached};
+use crate::shard::cache::{Cache, CacheLimits, Cached, Stamp};
 use crate::shard::message::{Join, Joined, SessionKey, ShardIndex};
 
 /// The shard that is home to an app: the same on every shard of a fleet.
@@ -128,10 +128,16 @@ impl Homes {
         }
     }
 
-    /// Takes an event into its app's order, and keeps it where it is to be kept. Gives how many
-    /// cached events were dropped for want of room.
-    pub fn handle_publish(&mut self, now: Instant, broadcast: &Arc<Broadcast>) -> u64 {
-        self.cache.keep(now, broadcast)
+    /// Takes an event into its app's order, and keeps it where it is to be kept; `stamp` says when
+    /// it was published, if that may count. Gives how many cached events were dropped for want of
+    /// room.
+    pub fn handle_publish(
+        &mut self,
+        now: Instant,
+        broadcast: &Arc<Broadcast>,
+        stamp: Option<Stamp>,
+    ) -> u64 {
+        self.cache.keep(now, broadcast, stamp)
     }
 
     /// Later events of a channel, or of any of the app, were lost: what is kept is no longer the

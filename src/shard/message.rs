@@ -2,13 +2,14 @@
 //! simulation, acted on by the shard alone.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::app::AppIndex;
 use crate::broadcast::{Broadcast, SocketId};
 use crate::proto::api::Question;
 use crate::proto::presence::Member;
 use crate::ring::Weigh;
-use crate::shard::cache::Cached;
+use crate::shard::cache::{Cached, Stamp};
 use crate::shard::index::Slot;
 use crate::shard::question::{Ask, Part};
 
@@ -39,6 +40,8 @@ pub enum Message {
         answer_to: Option<SessionKey>,
         /// What that call asks of the fleet instead, once the event is in order.
         question: Option<Arc<Question>>,
+        /// When it was published, if it came from Redis.
+        stamp: Option<Stamp>,
     },
     /// From a home: the event is in order, answer 200.
     Published(SessionKey),
@@ -66,11 +69,16 @@ pub enum Message {
         /// The channel's name; `None` when there are too many to name.
         channel: Option<Box<str>>,
     },
-    /// To every shard: say to the home what you know.
+    /// From the Redis thread, to every shard: events were lost that nobody can name.
+    Recall {
+        /// The time over which all sockets are closed.
+        over: Duration,
+    },
+    /// To every shard: say to the home what you know. To the Redis thread: ask all nodes.
     Ask(Ask),
     /// To a home: what one shard knows.
     Part(Box<Part>),
-    /// From a home: what all know.
+    /// From a home, or from the Redis thread: what all know.
     Answer(Box<Part>),
 }
 
@@ -117,7 +125,7 @@ impl Weigh for Message {
             Self::Gap { channel, .. } => {
                 channel.as_ref().map_or(0, |name| name.len()) + ENTRY_BYTES
             }
-            Self::Published(_) | Self::Refused(_) => ENTRY_BYTES,
+            Self::Published(_) | Self::Refused(_) | Self::Recall { .. } => ENTRY_BYTES,
             Self::Ask(ask) => ask.question.weight(),
             Self::Part(part) | Self::Answer(part) => part.weight(),
         }

@@ -35,7 +35,7 @@ use crate::proto::event::Scratch;
 use crate::proto::session::{Effects, Pressure, Protocol, Refused, Session, Settings};
 use crate::shard::cache::CacheLimits;
 use crate::shard::connection::{Connections, Life};
-use crate::shard::drain::Drain;
+use crate::shard::drain::{Drain, Recall};
 use crate::shard::ends::TURN_BYTES_MAX;
 use crate::shard::flusher::{Outgoing, Sent};
 use crate::shard::home::{Homes, Said};
@@ -133,6 +133,7 @@ pub struct Shard<S = Session> {
     wheel: Wheel,
     turn: Turn,
     drain: Option<Drain>,
+    recall: Option<Recall>,
     /// What the node is short of; the edge sets it before it hands in anything new.
     pub pressure: Pressure,
     /// Slots whose sockets are full.
@@ -187,6 +188,7 @@ impl<S: Protocol> Shard<S> {
             wheel: Wheel::new(setup.start),
             turn: Turn::default(),
             drain: None,
+            recall: None,
             pressure: Pressure::default(),
             blocked: Vec::new(),
             writable: Vec::new(),

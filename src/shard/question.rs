@@ -93,6 +93,14 @@ impl Questions {
 const CLOSE_TERMINATED: (u16, &str) = (4009, "Terminated by the application");
 
 impl<S: Protocol> Shard<S> {
+    /// Puts a session's question to every shard, or with scaling on to all nodes.
+    pub(super) fn put(&mut self, ask: Ask) {
+        match self.bus {
+            Some(bus) => self.send(bus, Message::Ask(ask)),
+            None => self.ask(&ask),
+        }
+    }
+
     /// Puts a question to every shard.
     pub(super) fn ask(&mut self, ask: &Ask) {
         for shard in (0..self.shards).map(ShardIndex) {
@@ -107,6 +115,11 @@ impl<S: Protocol> Shard<S> {
             Question::Connections => {
                 let sockets = self.by_socket.values();
                 facts.connections = sockets.filter(|(app, _)| *app == ask.app).count();
+            }
+            Question::Sockets => {
+                let sockets = self.by_socket.iter();
+                let sockets = sockets.filter(|(_, (app, _))| *app == ask.app);
+                facts.sockets = sockets.map(|(socket, _)| *socket).collect();
             }
             Question::Channels { prefix, .. } => {
                 let all = self.index.channels(ask.app);

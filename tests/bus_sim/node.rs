@@ -6,7 +6,7 @@ use std::time::Instant;
 use slapback::app::AppIndex;
 use slapback::broadcast::{Broadcast, Delivery};
 use slapback::redis::bus::peers::Incoming;
-use slapback::redis::bus::{Bus, Effect, Limits, PIECE_BYTES};
+use slapback::redis::bus::{Bus, Effect, Limits, PIECE_BYTES, Payload};
 
 use crate::redis::{Command, Connection, Heard};
 
@@ -57,7 +57,7 @@ impl Node {
             Heard::Said(Command::Message { node, seq, event }) => {
                 bus.handle_message(now, &node, incoming(seq, event), out);
             }
-            Heard::Said(Command::Foreign(event)) => bus.handle_foreign(broadcast(event), out),
+            Heard::Said(Command::Foreign(event)) => bus.handle_foreign(payload(event), out),
             Heard::Said(Command::Hello { node, seq }) => bus.handle_hello(now, &node, seq, out),
             Heard::Said(Command::Ask {
                 from,
@@ -103,17 +103,17 @@ impl Node {
 fn incoming(seq: u64, event: u64) -> Incoming {
     Incoming {
         seq,
-        broadcast: Arc::new(broadcast(event)),
+        payload: payload(event),
     }
 }
 
 /// Some are so large that a few of them are a piece.
-pub(crate) fn broadcast(event: u64) -> Broadcast {
+pub(crate) fn payload(event: u64) -> Payload {
     let mut frame = event.to_be_bytes().to_vec();
     if event.is_multiple_of(8) {
         frame.resize(PIECE_BYTES / 3, 0);
     }
-    Broadcast {
+    let broadcast = Broadcast {
         app: AppIndex(0),
         deliveries: vec![Delivery {
             channel: "c".into(),
@@ -122,9 +122,13 @@ pub(crate) fn broadcast(event: u64) -> Broadcast {
             is_kept: false,
         }],
         is_one_event: false,
-    }
+    };
+    Payload::Event(Arc::new(broadcast), None)
 }
 
-pub(crate) fn event_of(broadcast: &Broadcast) -> u64 {
+pub(crate) fn event_of(payload: &Payload) -> u64 {
+    let Payload::Event(broadcast, _) = payload else {
+        panic!("nobody is terminated here");
+    };
     u64::from_be_bytes(broadcast.deliveries[0].frame[..8].try_into().unwrap())
 }

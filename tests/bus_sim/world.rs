@@ -1,7 +1,6 @@
 //! The nodes, Redis and time, moved on by one seed.
 
 use std::collections::{BTreeMap, HashSet};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use slapback::redis::bus::{Caller, Effect};
@@ -9,7 +8,7 @@ use slapback::shard::index::Slot;
 use slapback::shard::message::{SessionKey, ShardIndex};
 
 use crate::faults::{Counts, Faults};
-use crate::node::{Node, broadcast, event_of};
+use crate::node::{Node, event_of, payload};
 use crate::redis::{Command, Heard, Redis};
 
 const STEPS: usize = 600;
@@ -190,17 +189,12 @@ impl World {
             0 => None,
             count => Some(self.answered[count - 1 - self.random.usize(0..count.min(4))]),
         };
-        let broadcasts = events.iter().map(|&event| Arc::new(broadcast(event)));
+        let payloads = events.iter().map(|&event| payload(event));
         let node = &mut self.nodes[at];
         let name = node.name.clone();
         let mut effects = Vec::new();
-        node.bus.handle_publish(
-            self.now,
-            0,
-            broadcasts.collect(),
-            Some(caller),
-            &mut effects,
-        );
+        node.bus
+            .handle_publish(self.now, 0, payloads.collect(), Some(caller), &mut effects);
         let is_refused = effects
             .iter()
             .any(|effect| matches!(effect, Effect::Refused(_)));
@@ -240,13 +234,13 @@ impl World {
                     if out.late {
                         self.counts.count("late");
                     }
-                    let event = event_of(&out.broadcast);
+                    let event = event_of(&out.payload);
                     let (node, seq) = (name.clone(), out.seq);
                     self.check_publish(at, seq);
                     Command::Message { node, seq, event }
                 }
-                Effect::Deliver(broadcast) => {
-                    let event = event_of(&broadcast);
+                Effect::Deliver(payload) => {
+                    let event = event_of(&payload);
                     if !self.nodes[at].bus.is_live() {
                         self.counts.count("away");
                     }
@@ -286,7 +280,7 @@ impl World {
                 } => {
                     self.counts.count("replayed");
                     let messages = messages.iter();
-                    let messages = messages.map(|out| (out.seq, event_of(&out.broadcast)));
+                    let messages = messages.map(|out| (out.seq, event_of(&out.payload)));
                     Command::Replay {
                         from: name.clone(),
                         to: node.into(),

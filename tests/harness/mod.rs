@@ -12,6 +12,7 @@ use std::{fmt, fs};
 
 pub use alone::alone;
 pub use client::{ACCEPTED, Client, Frame, Opcode, close_payload, encode, upgrade_head};
+pub use php::PhpNode;
 pub use redis::{Redis, free_port};
 pub use server::Server;
 
@@ -19,6 +20,7 @@ mod alone;
 pub mod api;
 mod apps;
 mod client;
+mod php;
 mod redis;
 mod server;
 

@@ -238,7 +238,7 @@ impl Fleet {
             let node = &mut self.nodes[at];
             node.shard.pressure = pressure;
             if self.is_draining && !node.shard.is_draining() {
-                node.shard.begin_drain(self.now, 4100, self.pace);
+                node.shard.begin_drain(self.now, self.pace);
                 net.faults.drain += 1;
             }
             node.shard.handle_tick(self.now);

@@ -49,10 +49,13 @@ const ANSWER_BYTES_MAX: usize = 64 << 20;
 
 /// Writes the answer to a question (R-191, R-192, R-203 to R-224).
 pub fn answer(question: &Question, mut facts: Facts) -> Answer {
+    if facts.is_cut {
+        return Status::PayloadTooLarge.into();
+    }
     facts.merge();
     let mut out = Vec::new();
     match question {
-        Question::Connections => {
+        Question::Connections | Question::Sockets => {
             out.extend_from_slice(br#"{"connections":"#);
             json::number(&mut out, facts.connections);
             out.push(b'}');
@@ -63,7 +66,14 @@ pub fn answer(question: &Question, mut facts: Facts) -> Answer {
             write_channels(&mut out, entries, *info);
         }
         Question::Channel { channel, info } => {
-            write_info(&mut out, channel, facts.channel(channel), *info);
+            let write_event = json::escape_response_again;
+            write_info(
+                &mut out,
+                channel,
+                facts.channel(channel),
+                *info,
+                write_event,
+            );
         }
         Question::Users { channel } if facts.channel(channel).is_none() => {
             return Answer::json(404, "{}");
@@ -100,7 +110,7 @@ fn write_channels<'a>(
         out.extend_from_slice(if index > 0 { b",\"" } else { b"\"" });
         json::escape_response(out, channel);
         out.extend_from_slice(b"\":");
-        write_info(out, channel, known, info);
+        write_info(out, channel, known, info, json::escape_response_again);
     }
     out.extend_from_slice(b"}}");
 }
@@ -115,7 +125,10 @@ fn write_batch(out: &mut Vec<u8>, items: &[Option<(Box<str>, Info)>], facts: &Fa
             out.push(b',');
         }
         match item {
-            Some((channel, info)) => write_info(out, channel, facts.channel(channel), *info),
+            Some((channel, info)) => {
+                let (known, write_event) = (facts.channel(channel), json::escape_response_again);
+                write_info(out, channel, known, *info, write_event);
+            }
             None => out.extend_from_slice(b"{}"),
         }
     }
@@ -123,7 +136,14 @@ fn write_batch(out: &mut Vec<u8>, items: &[Option<(Box<str>, Info)>], facts: &Fa
 }
 
 /// What there is to say of a channel, in Reverb's order. Of one without subscribers only that.
-fn write_info(out: &mut Vec<u8>, channel: &str, known: Option<&Occupied>, info: Info) {
+/// `write_event` appends its last event, JSON.
+pub fn write_info(
+    out: &mut Vec<u8>,
+    channel: &str,
+    known: Option<&Occupied>,
+    info: Info,
+    write_event: fn(&mut Vec<u8>, &str),
+) {
     let kind = ChannelKind::of(channel);
     let mut opening = b'{';
     let mut member = |out: &mut Vec<u8>, name: &[u8]| {
@@ -145,7 +165,7 @@ fn write_info(out: &mut Vec<u8>, channel: &str, known: Option<&Occupied>, info: 
         }
         if let Some(event) = known.cached.as_deref().filter(|_| info.has(Word::Cache)) {
             member(out, br#""cache":"#);
-            json::escape_response_again(out, event);
+            write_event(out, event);
         }
     }
     if opening == b'{' {

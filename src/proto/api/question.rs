@@ -5,15 +5,18 @@
 
 use std::collections::BTreeMap;
 
+use crate::broadcast::SocketId;
 use crate::proto::api::Refusal;
 use crate::proto::api::validation::{Errors, MUST_BE_A_STRING};
 use crate::proto::auth::query::Query;
 
 /// What is asked.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Question {
     /// How many sockets the app has.
     Connections,
+    /// Which these are.
+    Sockets,
     /// Which channels have subscribers.
     Channels {
         /// What their names begin with.
@@ -76,7 +79,7 @@ impl Question {
         let mut named: BTreeMap<&str, Info> = BTreeMap::new();
         let mut add = |channel, info: Info| named.entry(channel).or_default().0 |= info.0;
         match self {
-            Self::Connections | Self::Channels { .. } | Self::Terminate { .. } => {}
+            Self::Connections | Self::Sockets | Self::Channels { .. } | Self::Terminate { .. } => {}
             Self::Users { channel } => add(channel, Info::default()),
             Self::Channel { channel, info } => add(channel, *info),
             Self::Event { channels, info } => {
@@ -97,7 +100,7 @@ impl Question {
     pub fn weight(&self) -> usize {
         let named = |channel: &str| channel.len() + RECORD_BYTES;
         let held = match self {
-            Self::Connections => 0,
+            Self::Connections | Self::Sockets => 0,
             Self::Channels { prefix: name, .. }
             | Self::Channel { channel: name, .. }
             | Self::Users { channel: name }
@@ -145,6 +148,24 @@ impl Info {
         words.fold(Self::default(), Self::with)
     }
 
+    /// The words joined by commas, as [`Info::parse`] reads them.
+    pub fn text(self) -> String {
+        let all = [
+            (Word::UserCount, "user_count"),
+            (Word::SubscriptionCount, "subscription_count"),
+            (Word::Cache, "cache"),
+            (Word::Occupied, "occupied"),
+        ];
+        let words = all.iter().filter(|(word, _)| self.has(*word));
+        words.map(|(_, text)| *text).collect::<Vec<_>>().join(",")
+    }
+
+    /// The same and all the words of another.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
     /// The same and one word more.
     #[must_use]
     pub fn with(self, word: Word) -> Self {
@@ -177,10 +198,14 @@ fn text_of(query: &Query<'_>, name: &str) -> Result<Option<String>, Refusal> {
 pub struct Facts {
     /// Sockets of the app.
     pub connections: usize,
+    /// Which these are, if that was asked.
+    pub sockets: Vec<SocketId>,
     /// Channels that have subscribers, as far as they were asked for.
     pub channels: Vec<Occupied>,
     /// Ids of the users on the channel asked for, JSON, in order of subscription.
     pub users: Vec<Box<str>>,
+    /// Somebody knows more than can be told.
+    pub is_cut: bool,
 }
 
 /// A channel that has subscribers.
@@ -200,14 +225,17 @@ impl Facts {
     /// Adds what somebody else knows. A channel that both know then stands twice.
     pub fn add(&mut self, others: Self) {
         self.connections += others.connections;
+        self.sockets.extend(others.sockets);
+        self.is_cut |= others.is_cut;
         self.channels.extend(others.channels);
         self.users.extend(others.users);
     }
 
-    /// Makes one entry of all those of a channel, and sorts by name.
+    /// Makes one entry of all those of a channel, and sorts by name. Of several last events the
+    /// first counts.
     pub fn merge(&mut self) {
         self.channels
-            .sort_unstable_by(|one, other| one.channel.cmp(&other.channel));
+            .sort_by(|one, other| one.channel.cmp(&other.channel));
         self.channels.dedup_by(|later, kept| {
             let is_same = later.channel == kept.channel;
             if is_same {
@@ -233,7 +261,9 @@ impl Facts {
             known.channel.len() + known.cached.as_deref().map_or(0, str::len) + RECORD_BYTES
         };
         let users = self.users.iter().map(|user| user.len() + RECORD_BYTES);
-        self.channels.iter().map(channel).sum::<usize>() + users.sum::<usize>() + RECORD_BYTES
+        let sockets = self.sockets.len() * size_of::<SocketId>();
+        let channels = self.channels.iter().map(channel).sum::<usize>();
+        channels + users.sum::<usize>() + sockets + RECORD_BYTES
     }
 }
 

@@ -20,6 +20,7 @@ fn settings(prefix: &str) -> ApiSettings {
     ApiSettings {
         path_prefix: prefix.to_owned(),
         timestamp_tolerance_s: 600,
+        publish_bytes_max: None,
     }
 }
 

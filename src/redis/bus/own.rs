@@ -6,11 +6,9 @@
 
 use std::collections::VecDeque;
 use std::ops::Range;
-use std::sync::Arc;
 use std::time::Instant;
 
-use super::{Caller, Outgoing, PIECE_BYTES};
-use crate::broadcast::Broadcast;
+use super::{Caller, Outgoing, PIECE_BYTES, Payload};
 
 /// The messages. A mark is the first number of which it is not true.
 #[derive(Debug)]
@@ -54,18 +52,18 @@ impl Own {
         &mut self,
         now: Instant,
         at: u64,
-        broadcast: Arc<Broadcast>,
+        payload: Payload,
         caller: Option<Caller>,
     ) -> Outgoing {
         let out = Outgoing {
             seq: self.next,
             at,
             late: false,
-            broadcast,
+            payload,
         };
         self.next += 1;
-        self.bytes += out.broadcast.weight();
-        self.waiting_bytes += out.broadcast.weight();
+        self.bytes += out.payload.weight();
+        self.waiting_bytes += out.payload.weight();
         self.messages.push_back(Message {
             out: out.clone(),
             caller,
@@ -122,13 +120,13 @@ impl Own {
     }
 
     /// Those not delivered here, up to a number.
-    pub(super) fn undelivered(&self, seq: u64) -> impl Iterator<Item = &Arc<Broadcast>> {
+    pub(super) fn undelivered(&self, seq: u64) -> impl Iterator<Item = &Payload> {
         let (from, to) = (
             self.place(self.delivered),
             self.place(seq.saturating_add(1)),
         );
         let messages = self.messages.range(from..to.max(from));
-        messages.map(|message| &message.out.broadcast)
+        messages.map(|message| &message.out.payload)
     }
 
     /// It is delivered here, and all before it.
@@ -186,7 +184,7 @@ impl Own {
                 self.advance(seq + 1, self.delivered);
             }
             if let Some(first) = self.messages.pop_front() {
-                self.bytes -= first.out.broadcast.weight();
+                self.bytes -= first.out.payload.weight();
             }
         }
     }
@@ -212,7 +210,7 @@ impl Own {
         (self.answered, self.delivered) = (answered, delivered);
         let after = self.place(self.settled());
         let settled = self.messages.range(before..after.max(before));
-        let settled: usize = settled.map(|message| message.out.broadcast.weight()).sum();
+        let settled: usize = settled.map(|message| message.out.payload.weight()).sum();
         self.waiting_bytes -= settled;
     }
 
@@ -221,7 +219,7 @@ impl Own {
         let mut bytes = 0;
         let fits = |message: &&Message| {
             let has_room = bytes <= PIECE_BYTES;
-            bytes += message.out.broadcast.weight();
+            bytes += message.out.payload.weight();
             has_room
         };
         let count = self.messages.range(from..to).take_while(fits).count();

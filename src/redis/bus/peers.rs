@@ -7,11 +7,9 @@
 //! that has, and its first words may be lost: it is asked what it has sent since this one started.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{Effect, Limits};
-use crate::broadcast::Broadcast;
+use super::{Effect, Limits, Payload};
 
 /// Nodes that are remembered, gone or not; whoever was silent for longest goes first.
 const PEERS_MAX: usize = 1024;
@@ -36,7 +34,7 @@ pub struct Incoming {
     /// Its number there.
     pub seq: u64,
     /// What it says.
-    pub broadcast: Arc<Broadcast>,
+    pub payload: Payload,
 }
 
 /// The other nodes, by name.
@@ -62,7 +60,7 @@ struct Peer {
     /// It is not known yet which number is the first for this node.
     is_new: bool,
     is_present: bool,
-    held: BTreeMap<u64, Arc<Broadcast>>,
+    held: BTreeMap<u64, Payload>,
     asked: Option<Asked>,
     heard_at: Instant,
 }
@@ -135,14 +133,14 @@ impl Peers {
         }
         if peer.asked.is_none() && !peer.is_new && message.seq == peer.last + 1 {
             peer.last = message.seq;
-            effects.push(Effect::Deliver(message.broadcast));
+            effects.push(Effect::Deliver(message.payload));
             return;
         }
-        let weight = message.broadcast.weight();
+        let weight = message.payload.weight();
         if peer.asked.is_none() {
             peer.ask(node, now, since, effects);
         }
-        if peer.held.insert(message.seq, message.broadcast).is_none() {
+        if peer.held.insert(message.seq, message.payload).is_none() {
             self.held_bytes += weight;
         }
         if self.held_bytes > self.limits.replay_bytes {
@@ -160,6 +158,16 @@ impl Peers {
         let (peer, since) = self.heard(now, node, seq, effects);
         if peer.asked.is_none() && (seq > peer.last || peer.is_new) {
             peer.ask(node, now, since, effects);
+        }
+    }
+
+    /// A node leaves. Of one from which all was had nothing will be asked again.
+    pub(super) fn handle_goodbye(&mut self, node: &str, seq: u64) {
+        let is_settled = |peer: &Peer| peer.asked.is_none() && peer.last >= seq;
+        if self.by_name.get(node).is_some_and(is_settled)
+            && let Some(peer) = self.by_name.remove(node)
+        {
+            self.present -= usize::from(peer.is_present);
         }
     }
 
@@ -193,7 +201,7 @@ impl Peers {
         for message in messages {
             if message.seq == peer.last.saturating_add(1) {
                 peer.last = message.seq;
-                effects.push(Effect::Deliver(message.broadcast));
+                effects.push(Effect::Deliver(message.payload));
             }
         }
         let released = peer.release(effects);
@@ -346,7 +354,7 @@ impl Peer {
             .copied()
             .unwrap_or(self.last)
             .max(self.last);
-        let released = held.values().map(|broadcast| broadcast.weight()).sum();
+        let released = held.values().map(Payload::weight).sum();
         effects.extend(held.into_values().map(Effect::Deliver));
         released
     }
@@ -360,11 +368,11 @@ impl Peer {
             if seq > self.last.saturating_add(1) {
                 break;
             }
-            let broadcast = first.remove();
-            released += broadcast.weight();
+            let payload = first.remove();
+            released += payload.weight();
             if seq > self.last {
                 self.last = seq;
-                effects.push(Effect::Deliver(broadcast));
+                effects.push(Effect::Deliver(payload));
             }
         }
         released

@@ -1,7 +1,6 @@
 //! One bus at a time: what it wants done for what it is told.
 
 use super::*;
-use crate::app::AppIndex;
 use crate::broadcast::Delivery;
 use crate::shard::index::Slot;
 use crate::shard::message::ShardIndex;
@@ -11,8 +10,8 @@ const LIMITS: Limits = Limits {
     timeout: Duration::from_secs(2),
 };
 
-fn event(number: u8) -> Arc<Broadcast> {
-    Arc::new(Broadcast {
+fn event(number: u8) -> Payload {
+    let broadcast = Broadcast {
         app: AppIndex(0),
         deliveries: vec![Delivery {
             channel: "c".into(),
@@ -21,7 +20,16 @@ fn event(number: u8) -> Arc<Broadcast> {
             is_kept: false,
         }],
         is_one_event: false,
-    })
+    };
+    Payload::Event(Arc::new(broadcast), None)
+}
+
+/// Of event 1: 1.
+fn number_of(payload: &Payload) -> u8 {
+    match payload {
+        Payload::Event(broadcast, _) => broadcast.deliveries[0].frame[0],
+        Payload::Terminate { .. } => panic!("nobody is terminated here"),
+    }
 }
 
 fn caller(number: u32) -> Caller {
@@ -67,8 +75,8 @@ impl Told {
     }
 
     fn hear(&mut self, node: &str, seq: u64) {
-        let broadcast = event(u8::try_from(seq % 256).unwrap());
-        let message = Incoming { seq, broadcast };
+        let payload = event(u8::try_from(seq % 256).unwrap());
+        let message = Incoming { seq, payload };
         self.bus
             .handle_message(self.now, node, message, &mut self.effects);
     }
@@ -76,18 +84,17 @@ impl Told {
     fn replay(&mut self, seqs: &[u64], until: u64, is_whole: bool) {
         let messages = seqs.iter().map(|&seq| Incoming {
             seq,
-            broadcast: event(u8::try_from(seq % 256).unwrap()),
+            payload: event(u8::try_from(seq % 256).unwrap()),
         });
         let (bus, out) = (&mut self.bus, &mut self.effects);
         bus.handle_replay(self.now, "a.1", messages.collect(), until, is_whole, out);
     }
 
     fn said(&mut self) -> String {
-        let number = |broadcast: &Broadcast| broadcast.deliveries[0].frame[0];
         let words = self.effects.drain(..).map(|effect| match effect {
-            Effect::Publish(out) if out.late => format!("late{}", number(&out.broadcast)),
-            Effect::Publish(out) => format!("p{}", number(&out.broadcast)),
-            Effect::Deliver(broadcast) => format!("d{}", number(&broadcast)),
+            Effect::Publish(out) if out.late => format!("late{}", number_of(&out.payload)),
+            Effect::Publish(out) => format!("p{}", number_of(&out.payload)),
+            Effect::Deliver(payload) => format!("d{}", number_of(&payload)),
             Effect::Taken(caller) => format!("200:{}", caller.session.slot.0),
             Effect::Refused(caller) => format!("503:{}", caller.session.slot.0),
             Effect::Dropped => "dropped".to_owned(),

@@ -118,6 +118,7 @@ fn terminate_metrics_and_answers_come_back_as_written() {
     let terminate = Message::Terminate {
         app: "app-1",
         user_id: "1",
+        origin: None,
     };
     assert_eq!(read(&out, &mut scratch), Ok(terminate));
 
@@ -128,8 +129,10 @@ fn terminate_metrics_and_answers_come_back_as_written() {
         options: vec![("channel", Choice::Text("c1")), ("info", Choice::Null)],
     };
     let mut out = Vec::new();
-    app.metrics(&mut out, &question);
-    assert_eq!(read(&out, &mut scratch), Ok(Message::Metrics(question)));
+    app.metrics(&mut out, &question, "a.1");
+    let node = Some("a.1");
+    let asked = Message::Metrics { question, node };
+    assert_eq!(read(&out, &mut scratch), Ok(asked));
 
     let mut out = Vec::new();
     answer(&mut out, "GdN92GZZOW", b"[]");

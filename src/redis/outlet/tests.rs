@@ -69,11 +69,11 @@ fn told(message: &Message) -> String {
 #[test]
 fn plain_channels_go_to_every_shard_and_the_others_to_their_home() {
     let (mut outlet, mut shards) = outlet();
-    outlet.deliver(&Arc::new(event(
-        &["a", "presence-b", "c", "private-cache-d"],
-        10,
-    )));
-    outlet.deliver(&Arc::new(event(&["presence-e"], 10)));
+    outlet.deliver(
+        &Arc::new(event(&["a", "presence-b", "c", "private-cache-d"], 10)),
+        None,
+    );
+    outlet.deliver(&Arc::new(event(&["presence-e"], 10)), None);
     outlet.wake();
     let home = usize::from(home_of(APP, SHARDS).0);
     let away = 1 - home;
@@ -91,14 +91,14 @@ fn an_over_full_shard_is_told_once_a_batch_of_each_channel_that_it_misses() {
     let (mut outlet, mut shards) = outlet();
     let home = usize::from(home_of(APP, SHARDS).0);
     let away = 1 - home;
-    outlet.deliver(&Arc::new(event(&["a"], 2 * LIMIT_BYTES)));
+    outlet.deliver(&Arc::new(event(&["a"], 2 * LIMIT_BYTES)), None);
     assert_eq!(given(&mut shards[away]), ["deliver a"]);
     for _ in 0..3 {
-        outlet.deliver(&Arc::new(event(&["b"], 10)));
+        outlet.deliver(&Arc::new(event(&["b"], 10)), None);
     }
-    outlet.deliver(&Arc::new(event(&["cache-c"], 10)));
+    outlet.deliver(&Arc::new(event(&["cache-c"], 10)), None);
     outlet.wake();
-    outlet.deliver(&Arc::new(event(&["b"], 10)));
+    outlet.deliver(&Arc::new(event(&["b"], 10)), None);
     outlet.wake();
     // Its own ring is empty; only what its home could not order is lost to it.
     let elsewhere = [
@@ -114,7 +114,7 @@ fn an_over_full_shard_is_told_once_a_batch_of_each_channel_that_it_misses() {
         ["deliver a", "gap b", "gap cache-c", "gap b"]
     );
     assert_eq!(outlet.metrics.get(Counter::RedisGap), 5);
-    outlet.deliver(&Arc::new(event(&["b"], 10)));
+    outlet.deliver(&Arc::new(event(&["b"], 10)), None);
     assert_eq!(given(&mut shards[home]), ["deliver b"]);
 }
 
@@ -122,9 +122,9 @@ fn an_over_full_shard_is_told_once_a_batch_of_each_channel_that_it_misses() {
 fn of_more_channels_than_can_be_named_the_app_is_told() {
     let (mut outlet, mut shards) = outlet();
     let home = usize::from(home_of(APP, SHARDS).0);
-    outlet.deliver(&Arc::new(event(&["a"], 2 * LIMIT_BYTES)));
+    outlet.deliver(&Arc::new(event(&["a"], 2 * LIMIT_BYTES)), None);
     for number in 0..2 * GAPS_MAX {
-        outlet.deliver(&Arc::new(event(&[&format!("c{number}")], 10)));
+        outlet.deliver(&Arc::new(event(&[&format!("c{number}")], 10)), None);
     }
     outlet.wake();
     let mut all = Vec::new();

@@ -8,21 +8,24 @@ use std::time::Instant;
 
 use tracing::warn;
 
-use super::Scratch;
+use super::asking::Asking;
+use super::{Scratch, node_number, unix_ms};
 use crate::app::{AppIndex, Apps};
 use crate::broadcast::Broadcast;
 use crate::metrics::{Counter, Metrics};
 use crate::proto::json;
 use crate::redis::bus::peers::Incoming;
-use crate::redis::bus::{Bus, Effect};
+use crate::redis::bus::{Bus, Effect, Payload};
 use crate::redis::envelope::{self, Event, Message};
 use crate::redis::side::{self, Side};
+use crate::shard::cache::Stamp;
 
 /// What is heard, and what becomes of it.
 pub(super) struct Hearing<'a> {
     pub(super) now: Instant,
     pub(super) channel: &'a str,
     pub(super) bus: &'a mut Bus,
+    pub(super) asking: &'a mut Asking,
     pub(super) apps: &'a Apps,
     pub(super) scratch: &'a mut Scratch,
     pub(super) effects: &'a mut Vec<Effect>,
@@ -45,32 +48,50 @@ impl Hearing<'_> {
         }
     }
 
-    fn hear_bus(&mut self, payload: &[u8]) -> Result<(), &'static str> {
+    fn hear_bus(&mut self, heard: &[u8]) -> Result<(), &'static str> {
         let Scratch { message, event, .. } = &mut *self.scratch;
-        let read = envelope::read(payload, message).map_err(|malformed| malformed.0)?;
-        let Message::Event(heard) = read else {
+        let read = envelope::read(heard, message).map_err(|malformed| malformed.0)?;
+        let (origin, payload) = match read {
+            Message::Event(heard) => {
+                // An own message is known: its event need not be read again.
+                let is_own = heard.origin.is_some_and(|from| self.bus.is_own(from.node));
+                let payload = if is_own {
+                    Ok(nothing())
+                } else {
+                    payload_of(&heard, self.apps, event)
+                };
+                (heard.origin, payload)
+            }
+            Message::Terminate {
+                app,
+                user_id,
+                origin,
+            } => (origin, terminate(app, user_id, self.apps)),
+            Message::Metrics { question, node } => {
+                let is_own = node.is_some_and(|node| self.bus.is_own(node));
+                return if is_own {
+                    Ok(())
+                } else {
+                    self.asking.hear_question(&question, node, self.apps)
+                };
+            }
+            Message::Answer { key, payload } => {
+                return self.asking.hear_php(self.now, key, payload);
+            }
+            Message::Ignored => return Ok(()),
+        };
+        let Some(origin) = origin else {
+            self.bus.handle_foreign(payload?, self.effects);
             return Ok(());
         };
-        let Some(origin) = heard.origin else {
-            let broadcast = broadcast_of(&heard, self.apps, event)?;
-            self.bus.handle_foreign(broadcast, self.effects);
-            return Ok(());
-        };
-        // An own message is known: its event need not be read again. What cannot be delivered has
-        // a number all the same.
-        let is_own = self.bus.is_own(origin.node);
-        let broadcast = if is_own {
-            Ok(nothing())
-        } else {
-            broadcast_of(&heard, self.apps, event)
-        };
-        let (broadcast, refused) = match broadcast {
-            Ok(broadcast) => (broadcast, Ok(())),
+        // What cannot be delivered has a number all the same.
+        let (payload, refused) = match payload {
+            Ok(payload) => (payload, Ok(())),
             Err(why) => (nothing(), Err(why)),
         };
         let message = Incoming {
             seq: origin.seq,
-            broadcast: Arc::new(broadcast),
+            payload,
         };
         self.bus
             .handle_message(self.now, origin.node, message, self.effects);
@@ -88,6 +109,10 @@ impl Hearing<'_> {
         let Side { node, said } = side::read(payload, side).ok_or("of no kind that is known")?;
         match said {
             side::Said::Hello(seq) => self.bus.handle_hello(self.now, node, seq, self.effects),
+            side::Said::Goodbye(seq) => self.bus.handle_goodbye(node, seq),
+            side::Said::Answer { key, facts } => {
+                return self.asking.hear_node(self.now, key, facts);
+            }
             side::Said::Ask { after, within } => {
                 self.bus
                     .handle_ask(self.now, node, after, within, self.effects);
@@ -101,16 +126,21 @@ impl Hearing<'_> {
                 let apps = self.apps;
                 let visited = json::visit(messages, list, |child| {
                     let raw = child.value.raw().as_bytes();
-                    if let Ok(Message::Event(heard)) = envelope::read(raw, message)
-                        && let Some(origin) = heard.origin
-                    {
-                        let broadcast = broadcast_of(&heard, apps, event);
-                        let broadcast = broadcast.unwrap_or_else(|_| nothing());
-                        replayed.push(Incoming {
-                            seq: origin.seq,
-                            broadcast: Arc::new(broadcast),
-                        });
-                    }
+                    let said = match envelope::read(raw, message) {
+                        Ok(Message::Event(heard)) => heard
+                            .origin
+                            .map(|from| (from, payload_of(&heard, apps, event))),
+                        Ok(Message::Terminate {
+                            app,
+                            user_id,
+                            origin,
+                        }) => origin.map(|from| (from, terminate(app, user_id, apps))),
+                        _ => None,
+                    };
+                    replayed.extend(said.map(|(origin, payload)| Incoming {
+                        seq: origin.seq,
+                        payload: payload.unwrap_or_else(|_| nothing()),
+                    }));
                 });
                 visited.map_err(|_| "not a list of messages")?;
                 self.bus
@@ -130,19 +160,42 @@ impl Hearing<'_> {
 }
 
 /// What a message says to the subscribers here.
-fn broadcast_of(
+fn payload_of(
     heard: &Event<'_>,
     apps: &Apps,
     scratch: &mut envelope::Scratch,
-) -> Result<Broadcast, &'static str> {
-    let app = apps
-        .by_id(heard.app)
-        .ok_or("it is of an app that is not served here")?;
-    heard
-        .broadcast(app, scratch)
-        .map_err(|malformed| malformed.0)
+) -> Result<Payload, &'static str> {
+    let broadcast = heard
+        .broadcast(served(heard.app, apps)?, scratch)
+        .map_err(|malformed| malformed.0)?;
+    // A PHP node does not say when.
+    let stamp = heard.origin.map_or_else(
+        || Stamp {
+            at: unix_ms(),
+            node: 0,
+            is_late: false,
+        },
+        |origin| Stamp {
+            at: origin.at,
+            node: node_number(origin.node),
+            is_late: origin.late,
+        },
+    );
+    Ok(Payload::Event(Arc::new(broadcast), Some(stamp)))
 }
 
-fn nothing() -> Broadcast {
-    Broadcast::nothing(AppIndex(0))
+fn terminate(app: &str, user: &str, apps: &Apps) -> Result<Payload, &'static str> {
+    Ok(Payload::Terminate {
+        app: served(app, apps)?,
+        user: user.into(),
+    })
+}
+
+fn served(app: &str, apps: &Apps) -> Result<AppIndex, &'static str> {
+    let app = apps.by_id(app);
+    app.ok_or("it is of an app that is not served here")
+}
+
+fn nothing() -> Payload {
+    Payload::Event(Arc::new(Broadcast::nothing(AppIndex(0))), None)
 }

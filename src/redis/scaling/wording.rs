@@ -7,10 +7,12 @@ use std::collections::HashMap;
 use crate::app::{AppIndex, Apps};
 use crate::broadcast::Broadcast;
 use crate::config::PublicAddress;
+use crate::proto::api::Question;
 use crate::proto::frame;
 use crate::proto::json::{self, Value, Workspace};
-use crate::redis::bus::Outgoing;
+use crate::redis::bus::{Outgoing, Payload};
 use crate::redis::envelope::{self, Application, Origin};
+use crate::redis::metric;
 use crate::redis::php::Address;
 
 /// What is the same in many messages.
@@ -40,33 +42,60 @@ impl Wording {
 
     /// Appends a message.
     pub(super) fn write(&mut self, out: &mut Vec<u8>, outgoing: &Outgoing, apps: &Apps) {
-        let broadcast = &outgoing.broadcast;
-        if let Some(app) = apps.get(broadcast.app) {
+        let app = match &outgoing.payload {
+            Payload::Event(broadcast, _) => broadcast.app,
+            Payload::Terminate { app, .. } => *app,
+        };
+        self.learn(app, apps);
+        let Some(application) = self.applications.get(&app) else {
+            // An app that went before anything was published of it.
+            return out.extend_from_slice(b"{}");
+        };
+        let origin = Some(Origin {
+            node: &self.node,
+            seq: outgoing.seq,
+            at: outgoing.at,
+            late: outgoing.late,
+        });
+        match &outgoing.payload {
+            Payload::Event(broadcast, _) => {
+                let first = broadcast.deliveries.first();
+                let except = first.and_then(|delivery| delivery.except);
+                let workspace = &mut self.workspace;
+                let payload = |out: &mut Vec<u8>| write_payload(out, broadcast, workspace);
+                application.message(out, payload, except, origin);
+            }
+            Payload::Terminate { user, .. } => application.terminate(out, user, origin),
+        }
+    }
+
+    /// Appends a question to all nodes.
+    pub(super) fn write_question(
+        &mut self,
+        out: &mut Vec<u8>,
+        (key, app, question): (&str, AppIndex, &Question),
+        apps: &Apps,
+    ) {
+        self.learn(app, apps);
+        if let (Some(application), Some(known)) = (self.applications.get(&app), apps.get(app)) {
+            metric::with_metric(question, (key, &known.settings.id), |metric| {
+                application.metrics(out, metric, &self.node);
+            });
+        }
+    }
+
+    fn learn(&mut self, app: AppIndex, apps: &Apps) {
+        if let Some(known) = apps.get(app) {
             let public = &self.public;
-            self.applications.entry(broadcast.app).or_insert_with(|| {
+            self.applications.entry(app).or_insert_with(|| {
                 let at = Address {
                     host: public.host.as_deref(),
                     port: public.port,
                     scheme: &public.scheme,
                 };
-                Application::new(&app.settings, at)
+                Application::new(&known.settings, at)
             });
         }
-        let Some(application) = self.applications.get(&broadcast.app) else {
-            // An app that went before anything was published of it.
-            return out.extend_from_slice(b"{}");
-        };
-        let origin = Origin {
-            node: &self.node,
-            seq: outgoing.seq,
-            at: outgoing.at,
-            late: outgoing.late,
-        };
-        let first = broadcast.deliveries.first();
-        let except = first.and_then(|delivery| delivery.except);
-        let workspace = &mut self.workspace;
-        let payload = |out: &mut Vec<u8>| write_payload(out, broadcast, workspace);
-        application.message(out, payload, except, Some(origin));
     }
 }
 

@@ -49,9 +49,44 @@ fn r114_r119_nothing_is_shown_before_the_first_event() {
     let mut cache = cache(AMPLE);
     let now = Instant::now();
     assert_eq!(shown(&cache, now, "cache-a"), None);
-    cache.keep(now, &event("cache-a", "1"));
+    cache.keep(now, &event("cache-a", "1"), None);
     assert_eq!(shown(&cache, now, "cache-b"), None);
     assert!(cache.last(now, AppIndex(1), "cache-a").is_none());
+}
+
+#[test]
+fn a_late_event_does_not_replace_one_that_was_published_after_it() {
+    let mut cache = cache(AMPLE);
+    let now = Instant::now();
+    let stamp = |at, node, is_late| Some(Stamp { at, node, is_late });
+    for (text, stamp, last) in [
+        ("first", stamp(10, 1, false), "first"),
+        ("late and older", stamp(9, 9, true), "first"),
+        ("late and by a lower node", stamp(10, 0, true), "first"),
+        (
+            "late and by a higher node",
+            stamp(10, 2, true),
+            "late and by a higher node",
+        ),
+        ("again", stamp(10, 2, true), "late and by a higher node"),
+        ("late and newer", stamp(11, 0, true), "late and newer"),
+        (
+            "in time, by a clock that is behind",
+            stamp(5, 1, false),
+            "in time, by a clock that is behind",
+        ),
+        (
+            "late, but behind it by the clock",
+            stamp(6, 1, true),
+            "late, but behind it by the clock",
+        ),
+        ("of this node alone", None, "of this node alone"),
+        ("late behind it", stamp(1, 1, true), "late behind it"),
+    ] {
+        cache.keep(now, &event("cache-a", text), stamp);
+        let shown = shown(&cache, now, "cache-a").unwrap();
+        assert!(shown.contains(last), "{shown} behind {text}");
+    }
 }
 
 #[test]
@@ -59,10 +94,10 @@ fn r115_the_last_event_is_shown_in_the_very_frame_that_was_delivered() {
     let mut cache = cache(AMPLE);
     let now = Instant::now();
     for text in ["1", "2", "3"] {
-        cache.keep(now, &event("cache-a", text));
+        cache.keep(now, &event("cache-a", text), None);
     }
     let sent = event("cache-a", "4");
-    cache.keep(now, &sent);
+    cache.keep(now, &sent, None);
     let last = cache.last(now, APP, "cache-a").unwrap();
     assert!(std::ptr::eq(
         last.frame(),
@@ -76,11 +111,11 @@ fn r115_the_last_event_is_shown_in_the_very_frame_that_was_delivered() {
 fn r118_r120_what_is_not_to_be_kept_replaces_nothing() {
     let mut cache = cache(AMPLE);
     let now = Instant::now();
-    cache.keep(now, &event("cache-a", "server"));
+    cache.keep(now, &event("cache-a", "server"), None);
     let mut other = delivery("cache-a", "client");
     other.is_kept = false;
-    cache.keep(now, &broadcast(APP, vec![other]));
-    cache.keep(now, &event("news", "1"));
+    cache.keep(now, &broadcast(APP, vec![other]), None);
+    cache.keep(now, &event("news", "1"), None);
     assert_eq!(shown(&cache, now, "cache-a").as_deref(), Some("server"));
     assert_eq!(cache.events_count(), 1);
 }
@@ -91,7 +126,7 @@ fn an_event_of_many_channels_is_kept_for_each_and_holds_no_other() {
     let now = Instant::now();
     let channels = ["cache-a", "news", "cache-b"];
     let sent = broadcast(APP, channels.map(|name| delivery(name, name)).into());
-    cache.keep(now, &sent);
+    cache.keep(now, &sent, None);
     for channel in ["cache-a", "cache-b"] {
         assert_eq!(shown(&cache, now, channel).as_deref(), Some(channel));
     }
@@ -104,8 +139,8 @@ fn an_event_is_shown_for_less_than_thirty_minutes_and_then_swept() {
     let mut cache = cache(AMPLE);
     let start = Instant::now();
     let late = start + Duration::from_secs(60);
-    cache.keep(start, &event("cache-a", "1"));
-    cache.keep(late, &event("cache-b", "2"));
+    cache.keep(start, &event("cache-a", "1"), None);
+    cache.keep(late, &event("cache-b", "2"), None);
     let last_moment = start + Duration::from_millis(1_799_999);
     assert_eq!(shown(&cache, last_moment, "cache-a").as_deref(), Some("1"));
     let over = start + Duration::from_secs(1800);
@@ -124,8 +159,8 @@ fn an_event_is_shown_for_less_than_thirty_minutes_and_then_swept() {
 fn a_new_event_lasts_thirty_minutes_again() {
     let mut cache = cache(AMPLE);
     let start = Instant::now();
-    cache.keep(start, &event("cache-a", "1"));
-    cache.keep(start + KEPT_FOR / 2, &event("cache-a", "2"));
+    cache.keep(start, &event("cache-a", "1"), None);
+    cache.keep(start + KEPT_FOR / 2, &event("cache-a", "2"), None);
     cache.sweep(start + KEPT_FOR);
     assert_eq!(
         shown(&cache, start + KEPT_FOR, "cache-a").as_deref(),
@@ -142,9 +177,9 @@ fn the_oldest_goes_when_there_are_too_many() {
     });
     let now = Instant::now();
     for channel in ["cache-a", "cache-b", "cache-a"] {
-        assert_eq!(cache.keep(now, &event(channel, channel)), 0);
+        assert_eq!(cache.keep(now, &event(channel, channel), None), 0);
     }
-    assert_eq!(cache.keep(now, &event("cache-c", "c")), 1);
+    assert_eq!(cache.keep(now, &event("cache-c", "c"), None), 1);
     assert_eq!(shown(&cache, now, "cache-b"), None);
     for channel in ["cache-a", "cache-c"] {
         assert!(shown(&cache, now, channel).is_some(), "{channel}");
@@ -160,11 +195,11 @@ fn the_oldest_go_when_they_are_too_large_together() {
     });
     let now = Instant::now();
     for channel in ["cache-a", "cache-b", "cache-c"] {
-        assert_eq!(cache.keep(now, &event(channel, "small")), 0);
+        assert_eq!(cache.keep(now, &event(channel, "small"), None), 0);
     }
     // Larger than two of them, so that not even one has room beside it.
     assert_eq!(
-        cache.keep(now, &event("cache-d", &"x".repeat(each + 11))),
+        cache.keep(now, &event("cache-d", &"x".repeat(each + 11)), None),
         3
     );
     assert_eq!(cache.events_count(), 1);
@@ -179,11 +214,17 @@ fn an_event_that_is_too_large_is_not_kept_and_neither_is_the_one_before_it() {
         ..AMPLE
     });
     let now = Instant::now();
-    cache.keep(now, &event("cache-a", "old"));
-    assert_eq!(cache.keep(now, &event("cache-a", &"x".repeat(101))), 1);
+    cache.keep(now, &event("cache-a", "old"), None);
+    assert_eq!(
+        cache.keep(now, &event("cache-a", &"x".repeat(101)), None),
+        1
+    );
     assert_eq!(shown(&cache, now, "cache-a"), None);
     assert_eq!(cache.events_count(), 0);
-    assert_eq!(cache.keep(now, &event("cache-a", &"x".repeat(100))), 0);
+    assert_eq!(
+        cache.keep(now, &event("cache-a", &"x".repeat(100)), None),
+        0
+    );
     assert!(shown(&cache, now, "cache-a").is_some());
 }
 
@@ -196,7 +237,7 @@ fn each_app_has_its_own_room() {
     let now = Instant::now();
     for app in [APP, AppIndex(1)] {
         let sent = broadcast(app, vec![delivery("cache-a", "1")]);
-        assert_eq!(cache.keep(now, &sent), 0);
+        assert_eq!(cache.keep(now, &sent, None), 0);
     }
     assert_eq!(cache.events_count(), 2);
 }
@@ -238,7 +279,7 @@ proptest! {
                     let channel = format!("cache-{channel}");
                     let text = format!("{number}{}", "x".repeat(length));
                     let sent = broadcast(AppIndex(app), vec![delivery(&channel, &text)]);
-                    let dropped = cache.keep(now, &sent);
+                    let dropped = cache.keep(now, &sent, None);
                     model.retain(|row| (row.0, &row.1) != (app, &channel));
                     model.push((app, channel, text, now));
                     prop_assert_eq!(dropped, drop_from(&mut model, app, limits));

@@ -38,7 +38,7 @@ fn publish(homes: &mut Homes, now: Instant, channel: &str, is_kept: bool) -> Arc
         }],
         is_one_event: false,
     });
-    assert_eq!(homes.handle_publish(now, &broadcast), 0);
+    assert_eq!(homes.handle_publish(now, &broadcast, None), 0);
     broadcast
 }
 

@@ -25,6 +25,7 @@ fn facts() -> Facts {
             known("cache-k", 1, 0, Some(CACHED)),
         ],
         users: vec![r#""1""#.into(), "2".into()],
+        ..Facts::default()
     }
 }
 

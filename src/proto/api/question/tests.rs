@@ -159,7 +159,7 @@ proptest! {
             for known in &channels {
                 *expected.entry(known.channel.clone()).or_default() += known.subscriptions;
             }
-            facts.add(Facts { channels, connections: 1, users: Vec::new() });
+            facts.add(Facts { channels, connections: 1, ..Facts::default() });
         }
         facts.merge();
         let counted = facts.channels.iter();

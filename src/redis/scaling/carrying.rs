@@ -1,0 +1,182 @@
+//! Carrying out what the machines of `scaling` want: bytes to Redis, events and answers to the
+//! shards.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use tracing::warn;
+
+use super::asking::{self, Asking};
+use super::{Reply, Scaling};
+use crate::metrics::Counter;
+use crate::proto::api::Question;
+use crate::redis::bus::{Caller, Effect, Payload};
+use crate::redis::gather::{self, Asker};
+use crate::redis::outlet::Outlet;
+use crate::redis::side;
+use crate::shard::message::Message;
+
+impl Scaling {
+    /// Does what the machines want, until they want nothing more.
+    pub(super) fn carry_out(&mut self, now: Instant, outlet: &mut Outlet) {
+        while !(self.effects.is_empty() && self.asking.effects.is_empty()) {
+            for effect in std::mem::take(&mut self.effects) {
+                self.carry_out_one(now, effect, outlet);
+            }
+            if !self.bus.is_live() {
+                let Asking {
+                    gather, effects, ..
+                } = &mut self.asking;
+                gather.handle_loss(now, effects);
+            }
+            for effect in std::mem::take(&mut self.asking.effects) {
+                self.carry_out_asking(effect, outlet);
+            }
+        }
+        self.status.set_others(self.bus.has_company());
+        let is_live = self.bus.is_live();
+        if std::mem::replace(&mut self.was_live, is_live) == is_live {
+            return;
+        }
+        if is_live {
+            if let Some(gap) = self.status.scaling.regain(now) {
+                let seconds = gap.as_secs_f64();
+                warn!("redis: scaling was away for {seconds:.1} s; what was said then is told now");
+            }
+        } else {
+            self.status.scaling.lose(now);
+        }
+    }
+
+    fn carry_out_one(&mut self, now: Instant, effect: Effect, outlet: &mut Outlet) {
+        match effect {
+            Effect::Publish(out) => {
+                self.metrics.add(Counter::BusPublished, 1);
+                let mut text = std::mem::take(&mut self.scratch.text);
+                text.clear();
+                self.wording.write(&mut text, &out, &self.apps);
+                self.say_on_bus(&text, Reply::Message);
+                self.scratch.text = text;
+            }
+            Effect::Deliver(Payload::Event(broadcast, stamp)) => outlet.deliver(&broadcast, stamp),
+            Effect::Deliver(Payload::Terminate { app, user }) => {
+                let ticket = self.asking.gather.draw_ticket();
+                outlet.ask(ticket, app, Arc::new(Question::Terminate { user }));
+            }
+            Effect::Taken(Caller { session, asks }) => match asks {
+                None => outlet.tell(session.shard, Message::Published(session)),
+                // By the answer it is done here, whether or not the message has come back.
+                Some(ask) if matches!(*ask.question, Question::Terminate { .. }) => {
+                    outlet.put(&ask);
+                }
+                Some(ask) => self.gather(now, ask),
+            },
+            Effect::Refused(Caller { session, .. }) => {
+                outlet.tell(session.shard, Message::Refused(session));
+            }
+            Effect::Dropped => self.metrics.add(Counter::BusDropped, 1),
+            Effect::Hello { seq } => self.say_beside(None, &side::Said::Hello(seq), |_, _| {}),
+            Effect::Ask {
+                node,
+                after,
+                within,
+            } => {
+                let said = side::Said::Ask { after, within };
+                self.say_beside(Some(&node), &said, |_, _| {});
+                if let Some(last) = self.replies.back_mut() {
+                    *last = Reply::Asked(node);
+                }
+            }
+            Effect::Replay {
+                node,
+                messages,
+                until,
+                is_whole,
+            } => {
+                let said = side::Said::Replay {
+                    messages: "",
+                    until,
+                    is_whole,
+                };
+                self.say_beside(Some(&node), &said, |this, out| {
+                    for (number, message) in messages.iter().enumerate() {
+                        if number > 0 {
+                            out.push(b',');
+                        }
+                        this.wording.write(out, message, &this.apps);
+                    }
+                });
+            }
+            Effect::CloseAll => {
+                warn!("scaling: messages of other nodes are lost; all clients are told to return");
+                outlet.recall(self.recall_over);
+            }
+            Effect::Redial => {
+                self.lose_publisher(now, "Redis does not answer in time");
+                self.lose_subscriber(now, "Redis does not answer in time");
+            }
+        }
+    }
+
+    fn carry_out_asking(&mut self, effect: gather::Effect, outlet: &mut Outlet) {
+        match effect {
+            gather::Effect::AskShards {
+                ticket,
+                app,
+                question,
+            } => outlet.ask(ticket, app, question),
+            gather::Effect::AskNodes { key, app, question } => {
+                let mut text = std::mem::take(&mut self.scratch.text);
+                text.clear();
+                let asked = (&*key, app, &*question);
+                self.wording.write_question(&mut text, asked, &self.apps);
+                self.say_on_bus(&text, Reply::Question(key));
+                self.scratch.text = text;
+            }
+            gather::Effect::Answer(Asker::Call(ask), facts) => outlet.answer(ask, facts),
+            gather::Effect::Answer(Asker::Node { node, key }, facts) => {
+                let said = side::Said::Answer {
+                    key: &key,
+                    facts: "",
+                };
+                self.say_beside(Some(&node), &said, |_, out| {
+                    asking::write_facts(out, &facts);
+                });
+            }
+            gather::Effect::Answer(Asker::Php { key, question }, facts) => {
+                asking::answer_php(&key, &question, facts, |text| {
+                    self.say_on_bus(text, Reply::Other);
+                });
+            }
+            gather::Effect::Refuse(Asker::Call(ask)) => {
+                let session = ask.session;
+                outlet.tell(session.shard, Message::Refused(session));
+            }
+            gather::Effect::Refuse(_) => self.metrics.add(Counter::BusRefused, 1),
+        }
+    }
+
+    fn say_on_bus(&mut self, text: &[u8], reply: Reply) {
+        self.replies.push_back(reply);
+        self.publisher
+            .say(&[b"PUBLISH", self.channel.as_bytes(), text]);
+    }
+
+    /// Publishes on the channels that only nodes of this kind hear.
+    pub(super) fn say_beside(
+        &mut self,
+        node: Option<&str>,
+        said: &side::Said<'_>,
+        replayed: impl FnOnce(&mut Self, &mut Vec<u8>),
+    ) {
+        let mut channel = format!("{}{}", self.channel, side::SUFFIX);
+        if let Some(node) = node {
+            channel = format!("{channel}:{node}");
+        }
+        let own = self.bus.node().to_owned();
+        let mut text = Vec::new();
+        side::write(&mut text, &own, said, |out| replayed(self, out));
+        self.replies.push_back(Reply::Other);
+        self.publisher.say(&[b"PUBLISH", channel.as_bytes(), &text]);
+    }
+}
