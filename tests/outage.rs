@@ -8,60 +8,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use channels::heard;
-use harness::{Client, Fleet, Redis, Server, api};
-use nodes::{Cluster, is_on_the_bus, on_nodes, on_slapback_nodes, start, subscribed};
+use harness::{Fleet, Redis, Server, api};
+use nodes::{
+    Cluster, is_on_the_bus, lives_through, on_nodes, on_slapback_nodes, start, subscribed,
+};
 use rustix::process::Signal;
 
 mod channels;
 mod harness;
 mod nodes;
-
-const NAMES: [&str; 3] = ["a", "b", "c"];
-
-/// Publishes one after the other at a node while `until` has not come; gives how many were taken.
-fn publish_until(node: &Server, name: &str, until: Instant) -> usize {
-    let mut count = 0;
-    while Instant::now() < until {
-        let body = format!(r#"{{"name":"{name}","channel":"c","data":"{count}"}}"#);
-        assert_eq!(api::publish(node, "1", &body).status, 200);
-        count += 1;
-    }
-    count
-}
-
-/// Hears the events of all publishers, each in order and once.
-fn hears_all(client: &mut Client, counts: &[usize]) {
-    let mut next = vec![0; counts.len()];
-    while next != counts {
-        let text = client.hear();
-        let is_of = |name: &&str| text.contains(&format!(r#""event":"{name}""#));
-        let from = NAMES.iter().position(is_of).unwrap();
-        assert_eq!(text, heard(NAMES[from], &next[from].to_string(), "c"));
-        next[from] += 1;
-    }
-    client.hears_nothing();
-}
-
-/// Publishers and subscribers on all nodes while something happens to Redis.
-fn lives_through(nodes: &[Server], during: Duration, happens: impl FnOnce() + Send) {
-    let mut clients: Vec<_> = nodes.iter().map(|node| subscribed(node, "c")).collect();
-    let until = Instant::now() + during;
-    let counts: Vec<_> = std::thread::scope(|scope| {
-        let publishers = nodes.iter().zip(NAMES);
-        let publishers =
-            publishers.map(|(node, name)| scope.spawn(move || publish_until(node, name, until)));
-        let publishers: Vec<_> = publishers.collect();
-        scope.spawn(happens);
-        let counts = publishers
-            .into_iter()
-            .map(|publisher| publisher.join().unwrap());
-        counts.collect()
-    });
-    assert!(counts.iter().all(|&count| count > 0));
-    for client in &mut clients {
-        hears_all(client, &counts);
-    }
-}
 
 fn pause(milliseconds: u64) {
     std::thread::sleep(Duration::from_millis(milliseconds));

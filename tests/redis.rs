@@ -1,10 +1,8 @@
 //! The connection to Redis: where it is, who is let in, and what becomes of it when Redis goes away.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use std::process::Command;
-
 use channels::heard;
-use harness::{Client, Redis, api, on_every_fleet};
+use harness::{Certificate, Client, Redis, api, on_every_fleet};
 use laravel::{WORKS, listening, on_every_ingest, payload, publish, start};
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -222,39 +220,6 @@ fn over_tls_the_certificate_is_looked_at_unless_it_is_not_to_be() {
             assert_eq!(client.hear(), heard("e", "1", "c"));
         }
     });
-}
-
-/// A certificate of `localhost` that vouches for itself.
-struct Certificate {
-    certificate: String,
-    key: String,
-}
-
-impl Certificate {
-    fn make(name: &str) -> Self {
-        let directory = harness::directory("ingest");
-        let file = |kind| {
-            let path = directory.join(format!("{name}.{kind}.pem"));
-            path.to_str().unwrap().to_owned()
-        };
-        let (certificate, key) = (file("certificate"), file("key"));
-        let made = Command::new("openssl")
-            .args([
-                "req",
-                "-x509",
-                "-newkey",
-                "ec",
-                "-pkeyopt",
-                "ec_paramgen_curve:prime256v1",
-            ])
-            .args(["-nodes", "-days", "2", "-subj", "/CN=localhost"])
-            .args(["-addext", "subjectAltName=DNS:localhost"])
-            .args(["-keyout", &key, "-out", &certificate])
-            .output()
-            .unwrap();
-        assert!(made.status.success(), "{made:?}");
-        Self { certificate, key }
-    }
 }
 
 #[test]

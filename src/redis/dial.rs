@@ -1,7 +1,8 @@
-//! Opening one connection to Redis: name, TCP or Unix socket, TLS, password, database.
+//! Opening one connection to one Redis: name, TCP or Unix socket, TLS, password; and asking it
+//! something.
 //!
-//! Blocks, so each dial has a thread of its own, begun by `link`. What goes wrong is said in a few
-//! words that never hold a secret.
+//! Called by `topology`, which knows whom to dial. Blocks. What goes wrong is said in a few words
+//! that never hold a secret.
 
 use std::fmt;
 use std::io::{self, Read, Write};
@@ -16,7 +17,7 @@ use rustls::pki_types::ServerName;
 use rustls::{ClientConnection, StreamOwned};
 use socket2::{SockRef, TcpKeepalive};
 
-use crate::config::{RedisAddress, RedisServer, RedisTls, Topology};
+use crate::config::{RedisServer, RedisTls};
 use crate::redis::resp::{self, Reader, Said};
 use crate::redis::tls::tls_config;
 
@@ -26,8 +27,8 @@ const STEP: Duration = Duration::from_secs(5);
 /// What was sent and not acknowledged for this long is sent to a machine that is gone.
 const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(5);
 
-/// Bytes of an answer to AUTH or SELECT.
-const ANSWER_BYTES_MAX: usize = 4096;
+/// Bytes of an answer: a cluster of a thousand nodes tells of them in less.
+const ANSWER_BYTES_MAX: usize = 1 << 20;
 
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
@@ -64,81 +65,8 @@ pub(super) enum Stream {
     Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
 }
 
-/// Opens a connection to the server that takes what is published, lets itself in, and makes it
-/// non-blocking.
-pub(super) fn dial(server: &RedisServer) -> Result<Stream, DialError> {
-    let tls = server.tls.as_ref();
-    let mut stream = match (&server.topology, &server.address) {
-        (Topology::Sentinel { sentinels, service }, _) => {
-            let (host, port) = master(sentinels, service, tls)?;
-            connect(&host, port, tls)?
-        }
-        (_, RedisAddress::Tcp { host, port }) => connect(host, *port, tls)?,
-        (_, RedisAddress::Unix(path)) => connect_unix(path)?,
-    };
-    let password = server.password.as_deref().unwrap_or_default();
-    if !password.is_empty() {
-        let mut parts: Vec<&[u8]> = vec![b"AUTH"];
-        parts.extend(server.username.as_deref().map(str::as_bytes));
-        parts.push(password.as_bytes());
-        ask(&mut stream, "AUTH", &parts, is_ok)?;
-    }
-    if server.database != 0 && server.topology == Topology::Single {
-        let database = server.database.to_string();
-        ask(
-            &mut stream,
-            "SELECT",
-            &[b"SELECT", database.as_bytes()],
-            is_ok,
-        )?;
-    }
-    if matches!(server.topology, Topology::Sentinel { .. }) {
-        // A sentinel may not have noticed yet that another is master now.
-        let role = ask(&mut stream, "ROLE", &[b"ROLE"], strings)?;
-        if role.first().is_none_or(|role| role != "master") {
-            return Err(DialError::NoMaster("the sentinels name another".to_owned()));
-        }
-    }
-    stream.set_nonblocking()?;
-    Ok(stream)
-}
-
-/// Asks one sentinel after the other where the master is.
-fn master(
-    sentinels: &[(String, u16)],
-    service: &str,
-    tls: Option<&RedisTls>,
-) -> Result<(String, u16), DialError> {
-    let mut last = DialError::NoMaster("no sentinel is named".to_owned());
-    for (host, port) in sentinels {
-        match connect(host, *port, tls).and_then(|sentinel| master_of(sentinel, service)) {
-            Ok(master) => return Ok(master),
-            Err(error) => last = error,
-        }
-    }
-    Err(last)
-}
-
-fn master_of(mut sentinel: Stream, service: &str) -> Result<(String, u16), DialError> {
-    let command = [
-        &b"SENTINEL"[..],
-        b"GET-MASTER-ADDR-BY-NAME",
-        service.as_bytes(),
-    ];
-    let answer = ask(&mut sentinel, "SENTINEL", &command, strings)?;
-    let unknown = || DialError::NoMaster(format!("no sentinel knows `{service}`"));
-    let [host, port] = <[String; 2]>::try_from(answer).map_err(|_| unknown())?;
-    Ok((host, port.parse().map_err(|_| unknown())?))
-}
-
-fn connect_unix(path: &Path) -> Result<Stream, DialError> {
-    let stream = UnixStream::connect(path)?;
-    stream.set_read_timeout(Some(STEP))?;
-    stream.set_write_timeout(Some(STEP))?;
-    Ok(Stream::Unix(stream))
-}
-
-fn connect(host: &str, port: u16, tls: Option<&RedisTls>) -> Result<Stream, DialError> {
+/// Opens a connection over TCP, by TLS if it is to be.
+pub(super) fn connect(host: &str, port: u16, tls: Option<&RedisTls>) -> Result<Stream, DialError> {
     let mut last = DialError::NoAddress;
     for address in (host, port).to_socket_addrs()? {
         match TcpStream::connect_timeout(&address, STEP) {
@@ -153,6 +81,14 @@ fn connect(host: &str, port: u16, tls: Option<&RedisTls>) -> Result<Stream, Dial
         }
     }
     Err(last)
+}
+
+/// Opens a connection over a Unix socket.
+pub(super) fn connect_unix(path: &Path) -> Result<Stream, DialError> {
+    let stream = UnixStream::connect(path)?;
+    stream.set_read_timeout(Some(STEP))?;
+    stream.set_write_timeout(Some(STEP))?;
+    Ok(Stream::Unix(stream))
 }
 
 fn prepare(stream: &TcpStream) -> io::Result<()> {
@@ -176,8 +112,20 @@ fn over_tls(tls: &RedisTls, host: &str, stream: TcpStream) -> Result<Stream, Dia
     Ok(Stream::Tls(Box::new(stream)))
 }
 
+/// Lets itself in, if there is a password.
+pub(super) fn enter(stream: &mut Stream, server: &RedisServer) -> Result<(), DialError> {
+    let password = server.password.as_deref().unwrap_or_default();
+    if password.is_empty() {
+        return Ok(());
+    }
+    let mut parts: Vec<&[u8]> = vec![b"AUTH"];
+    parts.extend(server.username.as_deref().map(str::as_bytes));
+    parts.push(password.as_bytes());
+    ask(stream, "AUTH", &parts, is_ok)
+}
+
 /// Says one command and reads its answer.
-fn ask<T>(
+pub(super) fn ask<T>(
     stream: &mut Stream,
     command: &'static str,
     parts: &[&[u8]],
@@ -207,25 +155,14 @@ fn ask<T>(
     }
 }
 
-fn is_ok(said: Said<'_>) -> Option<()> {
+/// Takes `OK`.
+pub(super) fn is_ok(said: Said<'_>) -> Option<()> {
     matches!(said, Said::Status(_)).then_some(())
 }
 
-/// The strings of an array; none if it is null.
-fn strings(said: Said<'_>) -> Option<Vec<String>> {
-    match said {
-        Said::Array { strings, count } => {
-            let strings = strings.iter().take(count);
-            let text = |string: &&[u8]| String::from_utf8_lossy(string).into_owned();
-            Some(strings.map(text).collect())
-        }
-        Said::Bulk(None) => Some(Vec::new()),
-        _ => None,
-    }
-}
-
 impl Stream {
-    fn set_nonblocking(&self) -> io::Result<()> {
+    /// From now on nobody waits for it.
+    pub(super) fn set_nonblocking(&self) -> io::Result<()> {
         match self {
             Self::Tcp(stream) => stream.set_nonblocking(true),
             Self::Unix(stream) => stream.set_nonblocking(true),

@@ -19,6 +19,7 @@ use crate::redis::laravel::{self, Prefixes, Scratch};
 use crate::redis::link::Link;
 use crate::redis::outlet::Outlet;
 use crate::redis::resp::Said;
+use crate::redis::topology::Target;
 use crate::ring::Wake;
 use crate::status::RedisStatus;
 
@@ -58,14 +59,16 @@ impl Ingest {
         wake: Arc<dyn Wake>,
         now: Instant,
     ) -> Self {
+        // Of a cluster any master does: each passes on what is published at the others.
+        let prefix = ingest.sources.first().map(|source| source.prefix.as_str());
+        let target = Arc::new(Target::new(ingest.server, prefix.unwrap_or_default()));
         let sources = ingest.sources.into_iter().filter_map(|source| {
             let app = apps.by_id(&source.app_id)?;
             Some((source.prefix, app))
         });
         status.ingest.begin();
-        let server = Arc::new(ingest.server);
         Self {
-            link: Link::new("ingest", server, ingest.message_bytes, wake, now),
+            link: Link::new("ingest", target, ingest.message_bytes, wake, now),
             events: Events {
                 prefixes: Prefixes::new(sources, buses),
                 scratch: Scratch::default(),

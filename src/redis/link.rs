@@ -14,23 +14,23 @@ use std::time::{Duration, Instant};
 use rustix::event::PollFlags;
 use tracing::{info, warn};
 
-use crate::config::RedisServer;
-use crate::redis::dial::{DialError, Stream, dial};
+use crate::redis::dial::{DialError, Stream};
 use crate::redis::resp::{self, Reader, Said};
+use crate::redis::topology::{Dialled, Target};
 use crate::ring::Wake;
 
 /// The first pause between two dials; it doubles.
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 /// The longest pause between two dials.
 const PAUSE_MAX: Duration = Duration::from_secs(1);
-/// A sign of life is asked for this often.
+/// A sign of life is asked for this often; in a cluster also who is to be spoken to.
 const PING_EVERY: Duration = Duration::from_secs(5);
 
 /// A connection that is kept up.
 pub(super) struct Link {
     /// What it is for, in the log.
     purpose: &'static str,
-    server: Arc<RedisServer>,
+    target: Arc<Target>,
     message_bytes_max: usize,
     wake: Arc<dyn Wake>,
     state: State,
@@ -45,15 +45,22 @@ enum State {
     /// Dial again then.
     Resting { until: Instant },
     /// A thread dials.
-    Dialling {
-        result: Receiver<Result<Stream, DialError>>,
-    },
+    Dialling { dial: Dial },
     /// It is there.
     Open(Box<Open>),
 }
 
+/// What a thread that dials will say.
+type Dial = Receiver<Result<Dialled, DialError>>;
+
 struct Open {
     stream: Stream,
+    /// In a cluster: which node it is.
+    node: Option<String>,
+    /// A dial that shows whether it is still the one.
+    check: Option<Dial>,
+    /// It is not.
+    has_moved: bool,
     reader: Reader,
     out: Vec<u8>,
     sent: usize,
@@ -66,14 +73,14 @@ impl Link {
     /// A link that will dial at once. `wake` wakes its thread when a dial has ended.
     pub(super) fn new(
         purpose: &'static str,
-        server: Arc<RedisServer>,
+        target: Arc<Target>,
         message_bytes_max: usize,
         wake: Arc<dyn Wake>,
         now: Instant,
     ) -> Self {
         Self {
             purpose,
-            server,
+            target,
             message_bytes_max,
             wake,
             state: State::Resting { until: now },
@@ -86,18 +93,15 @@ impl Link {
     /// Does what is due. True if the connection has just come up: say what it is for.
     pub(super) fn turn(&mut self, now: Instant) -> bool {
         match &mut self.state {
-            State::Resting { until } if *until <= now => self.dial(now),
+            State::Resting { until } if *until <= now => match dial(&self.target, &self.wake) {
+                Ok(dial) => self.state = State::Dialling { dial },
+                Err(error) => self.rest(now, &error.to_string()),
+            },
             State::Resting { .. } => {}
-            State::Dialling { result } => match result.try_recv() {
-                Ok(Ok(stream)) => {
-                    self.state = State::Open(Box::new(Open {
-                        stream,
-                        reader: Reader::new(self.message_bytes_max),
-                        out: Vec::new(),
-                        sent: 0,
-                        ping_at: now + PING_EVERY,
-                        unconfirmed: 0,
-                    }));
+            State::Dialling { dial } => match dial.try_recv() {
+                Ok(Ok(dialled)) => {
+                    let open = Open::new(dialled, self.message_bytes_max, now);
+                    self.state = State::Open(Box::new(open));
                     return true;
                 }
                 Ok(Err(problem)) => self.rest(now, &problem.to_string()),
@@ -105,9 +109,14 @@ impl Link {
                 Err(TryRecvError::Disconnected) => self.rest(now, "the dial broke off"),
             },
             State::Open(open) => {
+                open.compare();
                 if open.ping_at <= now {
                     open.ping_at = now + PING_EVERY;
                     resp::command(&mut open.out, &[b"PING"]);
+                    if self.target.may_move() && open.check.is_none() {
+                        // Without a thread it is looked at the next time.
+                        open.check = dial(&self.target, &self.wake).ok();
+                    }
                 }
             }
         }
@@ -175,6 +184,9 @@ impl Link {
         let State::Open(open) = &mut self.state else {
             return Ok(false);
         };
+        if open.has_moved {
+            return Err("another node of the cluster has its slot now".to_owned());
+        }
         match open.stream.read(open.reader.room()) {
             Ok(0) => Err("Redis closed it".to_owned()),
             Ok(length) => {
@@ -201,7 +213,7 @@ impl Link {
     pub(super) fn works(&mut self) {
         self.pause = PAUSE_MIN;
         self.said.clear();
-        info!("redis: {} works ({})", self.purpose, self.server);
+        info!("redis: {} works ({})", self.purpose, self.target);
     }
 
     /// Gives the connection up, for a reason, and dials again soon.
@@ -211,26 +223,11 @@ impl Link {
         }
     }
 
-    fn dial(&mut self, now: Instant) {
-        let (sender, result) = channel();
-        let (server, wake) = (Arc::clone(&self.server), Arc::clone(&self.wake));
-        let thread = thread::Builder::new().name("redis-dial".to_owned());
-        let begun = thread.spawn(move || {
-            // Whoever waited may have given up; then nobody misses it.
-            let _ = sender.send(dial(&server));
-            wake.wake();
-        });
-        match begun {
-            Ok(_) => self.state = State::Dialling { result },
-            Err(error) => self.rest(now, &error.to_string()),
-        }
-    }
-
     fn rest(&mut self, now: Instant, why: &str) {
         if self.said != why {
             why.clone_into(&mut self.said);
-            let (purpose, server) = (self.purpose, &self.server);
-            warn!("redis: {purpose} does not work ({server}): {why}; trying again");
+            let (purpose, target) = (self.purpose, &self.target);
+            warn!("redis: {purpose} does not work ({target}): {why}; trying again");
         }
         // Between half of the pause and all of it: nodes must not come back in step.
         let spread = self.random.f64().mul_add(0.5, 0.5);
@@ -240,7 +237,44 @@ impl Link {
     }
 }
 
+/// Dials in a thread of its own, which wakes whoever waits for it.
+fn dial(target: &Arc<Target>, wake: &Arc<dyn Wake>) -> io::Result<Dial> {
+    let (sender, dial) = channel();
+    let (target, wake) = (Arc::clone(target), Arc::clone(wake));
+    let thread = thread::Builder::new().name("redis-dial".to_owned());
+    thread.spawn(move || {
+        // Whoever waited may have given up; then nobody misses it.
+        let _ = sender.send(target.dial());
+        wake.wake();
+    })?;
+    Ok(dial)
+}
+
 impl Open {
+    fn new(dialled: Dialled, message_bytes_max: usize, now: Instant) -> Self {
+        Self {
+            stream: dialled.stream,
+            node: dialled.node,
+            check: None,
+            has_moved: false,
+            reader: Reader::new(message_bytes_max),
+            out: Vec::new(),
+            sent: 0,
+            ping_at: now + PING_EVERY,
+            unconfirmed: 0,
+        }
+    }
+
+    /// Takes note of what a dial has shown, if it has ended. One that fails shows nothing.
+    fn compare(&mut self) {
+        match self.check.as_ref().map(Receiver::try_recv) {
+            None | Some(Err(TryRecvError::Empty)) => return,
+            Some(Ok(Ok(dialled))) => self.has_moved = dialled.node != self.node,
+            Some(_) => {}
+        }
+        self.check = None;
+    }
+
     fn write(&mut self) -> io::Result<()> {
         while self.sent < self.out.len() {
             let unsent = self.out.get(self.sent..).unwrap_or_default();

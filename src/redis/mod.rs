@@ -2,10 +2,11 @@
 //! event once and pushes it over the rings to the shards.
 //!
 //! Started by the fleet when Redis is configured. One `poll` waits for all its connections and for
-//! the shards. Only `dial`, `link` and this file open or wait for sockets; `ingest` and `scaling`
-//! hold links; all else is given bytes or events and gives some back.
+//! the shards. Only `dial`, `topology`, `link` and this file open or wait for sockets; `ingest` and
+//! `scaling` hold links; all else is given bytes or events and gives some back.
 
 pub mod bus;
+mod cluster;
 mod dial;
 pub mod envelope;
 pub mod gather;
@@ -19,6 +20,7 @@ pub mod resp;
 mod scaling;
 pub mod side;
 mod tls;
+mod topology;
 
 use std::io;
 use std::sync::Arc;

@@ -33,6 +33,7 @@ use crate::redis::link::Link;
 use crate::redis::outlet::Outlet;
 use crate::redis::resp::Said;
 use crate::redis::side;
+use crate::redis::topology::Target;
 use crate::ring::Wake;
 use crate::serving::Serving;
 use crate::shard;
@@ -97,10 +98,11 @@ impl Scaling {
         wake: &Arc<dyn Wake>,
         now: Instant,
     ) -> Self {
-        let server = Arc::new(scaling.server);
+        // Of a cluster every node takes the same master: two have no common order.
+        let target = Arc::new(Target::new(scaling.server, &scaling.channel));
         let link = |purpose| {
-            let (server, wake) = (Arc::clone(&server), Arc::clone(wake));
-            Link::new(purpose, server, MESSAGE_BYTES_MAX, wake, now)
+            let (target, wake) = (Arc::clone(&target), Arc::clone(wake));
+            Link::new(purpose, target, MESSAGE_BYTES_MAX, wake, now)
         };
         let node = format!("{:016x}.{}", fastrand::u64(..), unix_ms());
         let limits = Limits {

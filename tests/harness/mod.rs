@@ -11,14 +11,16 @@ use std::time::Duration;
 use std::{fmt, fs};
 
 pub use alone::alone;
+pub use certificate::Certificate;
 pub use client::{ACCEPTED, Client, Frame, Opcode, close_payload, encode, upgrade_head};
 pub use php::PhpNode;
-pub use redis::{Redis, free_port};
+pub use redis::{Redis, RedisClient, free_port};
 pub use server::Server;
 
 mod alone;
 pub mod api;
 mod apps;
+mod certificate;
 mod client;
 mod php;
 mod redis;
