@@ -105,6 +105,8 @@ pub enum Effect {
     Hello {
         /// The last own number.
         seq: u64,
+        /// The others are to say the same: this node has not heard them, or not all the time.
+        asks: bool,
     },
     /// Ask a node for its messages behind a number.
     Ask {
@@ -145,6 +147,8 @@ pub struct Bus {
     /// Somebody else has been heard, or Redis had more than one subscriber for our last message.
     has_company: bool,
     hello_at: Instant,
+    /// The others have been asked to say that they are there, since this node hears them.
+    has_asked: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -170,6 +174,7 @@ impl Bus {
             peers: Peers::new(limits, now),
             has_company: false,
             hello_at: now,
+            has_asked: false,
         }
     }
 
@@ -220,13 +225,14 @@ impl Bus {
     /// Every subscription is confirmed.
     pub fn handle_subscriber_up(&mut self, now: Instant, effects: &mut Vec<Effect>) {
         self.subscriber_works = true;
+        (self.hello_at, self.has_asked) = (now, false);
         self.peers.handle_return(now, effects);
         self.come_back(now, effects);
     }
 
     /// The connection that publishes is lost. What it had no answer for may have been published.
     pub fn handle_publisher_down(&mut self, effects: &mut Vec<Effect>) {
-        self.publisher_works = false;
+        (self.publisher_works, self.has_asked) = (false, false);
         while self.own.has_unanswered() {
             effects.extend(self.own.answer().map(Effect::Taken));
         }
@@ -272,10 +278,19 @@ impl Bus {
         effects.push(Effect::Deliver(payload));
     }
 
-    /// A node says that it is there, and its last number.
-    pub fn handle_hello(&mut self, now: Instant, node: &str, seq: u64, effects: &mut Vec<Effect>) {
+    /// A node says that it is there, and its last number; it may want the same said in return.
+    pub fn handle_hello(
+        &mut self,
+        now: Instant,
+        node: &str,
+        (seq, asks): (u64, bool),
+        effects: &mut Vec<Effect>,
+    ) {
         if !self.is_own(node) {
             self.has_company = true;
+            if asks {
+                self.hello_at = now;
+            }
             self.peers.handle_hello(now, node, seq, effects);
         }
     }
@@ -329,9 +344,10 @@ impl Bus {
         }
         if self.publisher_works && self.hello_at <= now {
             self.hello_at = now + HELLO_EVERY;
-            effects.push(Effect::Hello {
-                seq: self.own.last_sent(),
-            });
+            let asks = self.subscriber_works && !self.has_asked;
+            self.has_asked |= asks;
+            let seq = self.own.last_sent();
+            effects.push(Effect::Hello { seq, asks });
         }
     }
 

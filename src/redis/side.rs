@@ -25,8 +25,13 @@ pub struct Side<'a> {
 /// What a node says.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Said<'a> {
-    /// It is there; its last number.
-    Hello(u64),
+    /// It is there.
+    Hello {
+        /// Its last number.
+        seq: u64,
+        /// All others are to say the same.
+        asks: bool,
+    },
     /// It leaves, and has said all there was; its last number.
     Goodbye(u64),
     /// It wants what comes behind a number.
@@ -58,7 +63,7 @@ pub enum Said<'a> {
 pub fn read<'a>(message: &'a [u8], workspace: &'a mut Workspace) -> Option<Side<'a>> {
     let message = str::from_utf8(message).ok()?;
     let (mut node, mut kind, mut seq, mut messages, mut is_whole) = (None, None, None, "[]", false);
-    let (mut within, mut key, mut facts) = (None, None, None);
+    let (mut within, mut key, mut facts, mut asks) = (None, None, None, false);
     json::visit(message, workspace, |child| match (child.key, child.value) {
         (Some("node"), Value::Text { text, .. }) if text.len() <= NODE_BYTES_MAX => {
             node = Some(text);
@@ -68,13 +73,14 @@ pub fn read<'a>(message: &'a [u8], workspace: &'a mut Workspace) -> Option<Side<
         (Some("within"), Value::Number { raw }) => within = raw.parse().ok(),
         (Some("messages"), Value::List { raw }) => messages = raw,
         (Some("whole"), Value::Bool(whole)) => is_whole = whole,
+        (Some("asks"), Value::Bool(truth)) => asks = truth,
         (Some("key"), Value::Text { text, .. }) => key = Some(text),
         (Some("facts"), Value::Object { raw }) => facts = Some(raw),
         _ => {}
     })
     .ok()?;
     let said = match kind? {
-        "hello" => Said::Hello(seq?),
+        "hello" => Said::Hello { seq: seq?, asks },
         "goodbye" => Said::Goodbye(seq?),
         "ask" => Said::Ask {
             after: seq?,
@@ -98,7 +104,7 @@ pub fn read<'a>(message: &'a [u8], workspace: &'a mut Workspace) -> Option<Side<
 /// an answer.
 pub fn write(out: &mut Vec<u8>, node: &str, said: &Said<'_>, body: impl FnOnce(&mut Vec<u8>)) {
     let kind = match said {
-        Said::Hello(_) => "hello",
+        Said::Hello { .. } => "hello",
         Said::Goodbye(_) => "goodbye",
         Said::Ask { .. } => "ask",
         Said::Replay { .. } => "replay",
@@ -109,7 +115,11 @@ pub fn write(out: &mut Vec<u8>, node: &str, said: &Said<'_>, body: impl FnOnce(&
     out.push(b',');
     text(out, "node", node);
     match said {
-        Said::Hello(seq) | Said::Goodbye(seq) => number(out, "seq", *seq),
+        Said::Hello { seq, asks } => {
+            number(out, "seq", *seq);
+            truth(out, "asks", *asks);
+        }
+        Said::Goodbye(seq) => number(out, "seq", *seq),
         Said::Ask { after, within } => {
             number(out, "seq", *after);
             if let Some(within) = within {
@@ -121,9 +131,7 @@ pub fn write(out: &mut Vec<u8>, node: &str, said: &Said<'_>, body: impl FnOnce(&
             until, is_whole, ..
         } => {
             number(out, "seq", *until);
-            let whole: &[u8] = if *is_whole { b"true" } else { b"false" };
-            out.extend_from_slice(b",\"whole\":");
-            out.extend_from_slice(whole);
+            truth(out, "whole", *is_whole);
             out.extend_from_slice(b",\"messages\":[");
             body(out);
             out.push(b']');
@@ -147,10 +155,19 @@ fn text(out: &mut Vec<u8>, name: &str, text: &str) {
 }
 
 fn number(out: &mut Vec<u8>, name: &str, number: u64) {
+    member(out, name);
+    json::number(out, number);
+}
+
+fn truth(out: &mut Vec<u8>, name: &str, truth: bool) {
+    member(out, name);
+    out.extend_from_slice(if truth { b"true" } else { b"false" });
+}
+
+fn member(out: &mut Vec<u8>, name: &str) {
     out.extend_from_slice(b",\"");
     out.extend_from_slice(name.as_bytes());
     out.extend_from_slice(b"\":");
-    json::number(out, number);
 }
 
 #[cfg(test)]
@@ -162,7 +179,7 @@ mod tests {
     #[test]
     fn what_is_written_is_read() {
         for (said, body) in [
-            (Said::Hello(7), ""),
+            (Said::Hello { seq: 7, asks: true }, ""),
             (Said::Goodbye(8), ""),
             (
                 Said::Ask {

@@ -58,7 +58,9 @@ impl Node {
                 bus.handle_message(now, &node, incoming(seq, event), out);
             }
             Heard::Said(Command::Foreign(event)) => bus.handle_foreign(payload(event), out),
-            Heard::Said(Command::Hello { node, seq }) => bus.handle_hello(now, &node, seq, out),
+            Heard::Said(Command::Hello { node, seq, asks }) => {
+                bus.handle_hello(now, &node, (seq, asks), out);
+            }
             Heard::Said(Command::Ask {
                 from,
                 after,

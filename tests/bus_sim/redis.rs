@@ -17,6 +17,7 @@ pub(crate) enum Command {
     Hello {
         node: String,
         seq: u64,
+        asks: bool,
     },
     Ask {
         from: String,

@@ -258,9 +258,9 @@ impl World {
                     continue;
                 }
                 Effect::Dropped => panic!("somebody waits for each event"),
-                Effect::Hello { seq } => {
+                Effect::Hello { seq, asks } => {
                     let node = name.clone();
-                    Command::Hello { node, seq }
+                    Command::Hello { node, seq, asks }
                 }
                 Effect::Ask {
                     node,

@@ -98,7 +98,8 @@ impl Told {
             Effect::Taken(caller) => format!("200:{}", caller.session.slot.0),
             Effect::Refused(caller) => format!("503:{}", caller.session.slot.0),
             Effect::Dropped => "dropped".to_owned(),
-            Effect::Hello { seq } => format!("hello:{seq}"),
+            Effect::Hello { seq, asks: true } => format!("hello:{seq}?"),
+            Effect::Hello { seq, .. } => format!("hello:{seq}"),
             Effect::Ask { node, after, .. } => format!("ask:{node}:{after}"),
             Effect::Replay {
                 messages, is_whole, ..
@@ -212,11 +213,13 @@ fn a_gap_is_asked_for_and_what_comes_behind_it_is_held_until_it_is_filled() {
 fn what_its_sender_no_longer_has_closes_all_once() {
     let mut told = Told::live();
     told.hear("a.1", 5);
-    told.bus.handle_hello(told.now, "a.1", 9, &mut told.effects);
+    told.bus
+        .handle_hello(told.now, "a.1", (9, false), &mut told.effects);
     assert_eq!(told.said(), "d5 ask:a.1:5");
     told.replay(&[8, 9], 9, false);
     assert!(told.said().ends_with("close"));
-    told.bus.handle_hello(told.now, "a.1", 9, &mut told.effects);
+    told.bus
+        .handle_hello(told.now, "a.1", (9, false), &mut told.effects);
     told.hear("a.1", 10);
     assert_eq!(told.said(), "d10");
 }
@@ -266,7 +269,7 @@ fn many_names_and_the_largest_numbers_take_no_memory_and_break_nothing() {
     assert!(told.bus.held_bytes() <= 2 * LIMITS.replay_bytes);
     assert!(told.bus.peers_count() <= 1024);
     told.bus
-        .handle_hello(told.now, "a.1", u64::MAX, &mut told.effects);
+        .handle_hello(told.now, "a.1", (u64::MAX, false), &mut told.effects);
     told.replay(&[u64::MAX], u64::MAX, true);
     told.hear("a.1", u64::MAX);
     told.hear("me.1", u64::MAX);
@@ -274,4 +277,27 @@ fn many_names_and_the_largest_numbers_take_no_memory_and_break_nothing() {
     told.bus
         .handle_ask(now, "a.1", u64::MAX, Some(Duration::MAX), out);
     assert!(told.said().contains("replay:0"));
+}
+
+#[test]
+fn a_node_that_hears_again_asks_who_is_there_and_is_told_at_once() {
+    let mut told = Told::new();
+    told.bus.handle_publisher_up(told.now, &mut told.effects);
+    told.bus.handle_tick(told.now, &mut told.effects);
+    // It does not hear yet.
+    assert_eq!(told.said(), "hello:0");
+    told.bus.handle_subscriber_up(told.now, &mut told.effects);
+    told.bus.handle_tick(told.now, &mut told.effects);
+    assert_eq!(told.said(), "hello:0?");
+    told.now += HELLO_EVERY;
+    told.bus.handle_tick(told.now, &mut told.effects);
+    assert_eq!(told.said(), "hello:0");
+    told.bus
+        .handle_hello(told.now, "b.1", (0, true), &mut told.effects);
+    told.bus.handle_tick(told.now, &mut told.effects);
+    assert_eq!(told.said(), "hello:0");
+    told.bus
+        .handle_hello(told.now, "me.1", (0, true), &mut told.effects);
+    told.bus.handle_tick(told.now, &mut told.effects);
+    assert_eq!(told.said(), "");
 }

@@ -75,7 +75,9 @@ impl Scaling {
                 outlet.tell(session.shard, Message::Refused(session));
             }
             Effect::Dropped => self.metrics.add(Counter::BusDropped, 1),
-            Effect::Hello { seq } => self.say_beside(None, &side::Said::Hello(seq), |_, _| {}),
+            Effect::Hello { seq, asks } => {
+                self.say_beside(None, &side::Said::Hello { seq, asks }, |_, _| {});
+            }
             Effect::Ask {
                 node,
                 after,

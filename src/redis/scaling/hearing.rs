@@ -108,7 +108,10 @@ impl Hearing<'_> {
         } = &mut *self.scratch;
         let Side { node, said } = side::read(payload, side).ok_or("of no kind that is known")?;
         match said {
-            side::Said::Hello(seq) => self.bus.handle_hello(self.now, node, seq, self.effects),
+            side::Said::Hello { seq, asks } => {
+                let said = (seq, asks);
+                self.bus.handle_hello(self.now, node, said, self.effects);
+            }
             side::Said::Goodbye(seq) => self.bus.handle_goodbye(node, seq),
             side::Said::Answer { key, facts } => {
                 return self.asking.hear_node(self.now, key, facts);
