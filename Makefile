@@ -5,8 +5,8 @@ CARGO := cargo
 SEED ?= 1
 SECONDS := 60
 
-.PHONY: help run build image seccomp lint test test-slow autobahn e2e proxies container sim mutants \
-	fuzz bench bench-quick audit deny clean
+.PHONY: help run build image seccomp lint test test-slow autobahn e2e proxies container million \
+	sim mutants fuzz bench bench-quick audit deny clean
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -42,8 +42,8 @@ test:
 	@$(STEP) install tests/install.sh
 	@tests/run.sh rust e2e autobahn
 
-## test-slow    the same and more of it: long properties, mutants, proxies, the container
-test-slow: test mutants proxies container
+## test-slow    the same and more of it: long properties, mutants, proxies, the container, a million
+test-slow: test mutants proxies container million
 	@PROPTEST_CASES=3000 SLAPBACK_SIM_SEEDS=10000 $(STEP) 'slow tests' \
 		$(CARGO) test --workspace --locked -- --include-ignored
 
@@ -67,9 +67,14 @@ container:
 	@$(STEP) install tests/install.sh rust container
 	@tests/run.sh container
 
-## sim          replay one seed of the simulation with a trace: make sim SEED=7
+## million      Laravel, Redis, server, Chromium: a million messages, each counted in the page
+million:
+	@$(STEP) install tests/install.sh rust e2e
+	@tests/run.sh million
+
+## sim          replay one seed of the simulations with a trace: make sim SEED=7
 sim:
-	SLAPBACK_SIM_SEED=$(SEED) $(CARGO) test --locked --test sim -- --nocapture
+	SLAPBACK_SIM_SEED=$(SEED) $(CARGO) test --locked --test sim --test bus_sim -- --nocapture
 
 ## mutants      plant known faults; the simulation must find each
 mutants:

@@ -5,7 +5,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use channels::{enter, heard};
-use harness::{Client, FLEETS, Redis, Server, api};
+use harness::{Certificate, Client, FLEETS, Redis, Server, api, free_port};
 use nodes::{Cluster, is_on_the_bus, on_nodes, on_slapback_nodes, start, subscribed};
 use serde_json::json;
 
@@ -110,16 +110,26 @@ fn r235_r238_r239_what_others_say_is_delivered_as_it_is_or_skipped() {
     on_slapback_nodes(2, |nodes, redis| {
         let mut clients: Vec<_> = nodes.iter().map(|node| subscribed(node, "c")).collect();
         let mut php = redis.client();
+        let event = r#""payload":{"event":"x","channel":"c","data":"1"}"#;
+        let strange = LEAST.replace("app-1", "app-9");
         for garbage in [
-            "garbage",
+            // G-361 to G-370: of most of these Reverb ends.
+            "hello",
             "1",
             "{}",
             "[]",
-            r#"{"type":"message"}"#,
-            r#"{"type":"message","application":"O:8:\"stdClass\":0:{}","payload":{}}"#,
-            r#"{"type":"nothing","payload":{}}"#,
+            &format!(r#"{{"type":"whatever","application":{LEAST}}}"#),
+            r#"{"type":"whatever","payload":{}}"#,
+            &format!(r#"{{"type":"message",{event}}}"#),
+            &format!(r#"{{"type":"message","application":"garbage",{event}}}"#),
+            &format!(r#"{{"type":"message","application":"O:8:\"stdClass\":0:{{}}",{event}}}"#),
+            &format!(r#"{{"type":"message","application":{LEAST}}}"#),
+            &format!(r#"{{"type":"message","application":{strange},{event}}}"#),
+            r#"{"type":"metrics","payload":"garbage"}"#,
+            &format!(r#"{{"type":"terminate","application":{LEAST},"payload":{{"user_id":1}}}}"#),
         ] {
             assert_eq!(php.publish("reverb", garbage), 2);
+            assert_eq!(php.publish("reverb:slapback", garbage), 2);
         }
         let payload = r#"{"event":"e","channel":"c","data":{"z":1,"a":[]},"extra":"é"}"#;
         let message = format!(r#"{{"type":"message","application":{LEAST},"payload":{payload}}}"#);
@@ -210,6 +220,57 @@ fn redis_sees_the_channel_of_reverb_and_our_own_beside_it_and_nothing_else() {
         // The event and the question.
         assert_eq!(published, 2);
     });
+}
+
+/// Over TLS, as a user who may do no more than a node needs.
+#[test]
+fn a_node_needs_two_commands_and_its_channels() {
+    let tls = Certificate::make("bus");
+    let port = free_port().to_string();
+    let redis = Redis::start_with(&[
+        "--tls-port",
+        &port,
+        "--tls-auth-clients",
+        "no",
+        "--tls-cert-file",
+        &tls.certificate,
+        "--tls-key-file",
+        &tls.key,
+    ]);
+    let mut admin = redis.client();
+    let user = ["ACL", "SETUSER", "node", "on", ">other", "-@all"];
+    let may = [
+        "+publish",
+        "+subscribe",
+        "+ping",
+        "resetchannels",
+        "&reverb*",
+    ];
+    assert_eq!(admin.ask(&[&user[..], &may].concat()), "OK");
+    let url = format!("rediss://node:right@localhost:{port}");
+    let environment = [
+        ("REVERB_SCALING_ENABLED", "true"),
+        ("REDIS_URL", &url),
+        ("SLAPBACK_REDIS_CA", &tls.certificate),
+    ];
+    let nodes = [0, 5].map(|fleet| Server::start(FLEETS[fleet], &environment));
+    for node in &nodes {
+        let line = node.says("redis: scaling (hearing) does not work");
+        assert!(line.contains("AUTH is refused: WRONGPASS"), "{line}");
+    }
+    assert_eq!(admin.ask(&["ACL", "SETUSER", "node", ">right"]), "OK");
+    nodes.iter().for_each(is_on_the_bus);
+    let mut client = subscribed(&nodes[1], "c");
+    api::publish_event(&nodes[0], "1", "c", "e", "x");
+    assert_eq!(client.hear(), heard("e", "x", "c"));
+    let asked = api::call_request("1", "GET", "/connections", "");
+    assert_eq!(api::call(&nodes[0], &asked).body, r#"{"connections":1}"#);
+    for node in &nodes {
+        let said = node.said();
+        // Each connection says it once, however often it has tried.
+        assert_eq!(said.matches("does not work").count(), 2, "{said}");
+        assert!(!said.contains("other") && !said.contains("right"), "{said}");
+    }
 }
 
 #[test]

@@ -378,6 +378,18 @@ fn a_node_that_has_died_is_not_waited_for() {
     });
 }
 
+/// G-378: each node lets in as many as the app may have.
+#[test]
+fn a_quota_of_connections_is_that_of_a_node() {
+    on_slapback_nodes(2, |nodes, _redis| {
+        let sockets = nodes.iter().flat_map(|node| [node, node]);
+        let sockets: Vec<_> = sockets.map(|node| Client::of_app(node, "max")).collect();
+        let asked = api::call_request("max", "GET", "/connections", "");
+        let expected = format!(r#"{{"connections":{}}}"#, sockets.len());
+        assert_eq!(api::call(&nodes[1], &asked).body, expected);
+    });
+}
+
 #[test]
 fn members_of_one_node_are_not_told_of_those_of_another() {
     on_nodes(2, |Cluster { nodes, .. }| {

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# run.sh rust|e2e|autobahn|proxies|container...: runs those tests and closes with their sum.
+# run.sh rust|e2e|autobahn|million|proxies|container...: runs those tests and closes with their sum.
 #
 # All parts run even if one fails. The last line is "N passed, N failed", alone; the exit status is
 # 1 if anything failed, if a part ended badly, or if a part counted no test at all.
@@ -16,7 +16,7 @@ broken=()
 count() {
   case $1 in
     rust) awk '/^test result: / { p += $4; f += $6 } END { print p + 0, f + 0 }' "$log" ;;
-    e2e | proxies) awk 'NF == 3 && $2 == "pass" { p += $3 } NF == 3 && ($2 == "fail" || $2 == "cancelled") { f += $3 }
+    e2e | million | proxies) awk 'NF == 3 && $2 == "pass" { p += $3 } NF == 3 && ($2 == "fail" || $2 == "cancelled") { f += $3 }
               END { print p + 0, f + 0 }' "$log" ;;
     autobahn | container) awk -v part="$1:" '$1 == part && $3 == "passed," && $5 == "failed" { p += $2; f += $4 }
               END { print p + 0, f + 0 }' "$log" ;;
@@ -31,6 +31,12 @@ run_rust() {
   return "$status"
 }
 run_e2e() { cargo build --locked --bin slapback && node tests/e2e/run.js; }
+# The whole flow as it is used: Laravel, Redis, server, browser, and every message counted there.
+run_million() {
+  cargo build --release --locked --bin slapback \
+    && E2E_MESSAGES=1000000 E2E_CLIENTS=chromium E2E_DRIVERS=uring E2E_SHARDS=4 \
+      SLAPBACK_BIN=target/release/slapback node tests/e2e/run.js laravel
+}
 # On one driver and one number of shards: what a proxy can break does not depend on them.
 run_proxies() {
   cargo build --locked --bin slapback \
@@ -41,8 +47,8 @@ run_container() { tests/container/run.sh; }
 
 for part in "$@"; do
   case $part in
-    rust | e2e | autobahn | proxies | container) ;;
-    *) echo "usage: $0 rust|e2e|autobahn|proxies|container..." >&2; exit 64 ;;
+    rust | e2e | autobahn | million | proxies | container) ;;
+    *) echo "usage: $0 rust|e2e|autobahn|million|proxies|container..." >&2; exit 64 ;;
   esac
   printf '== test %s\n' "$part"
   begun=$(date +%s)

@@ -236,7 +236,7 @@ fn read_ingest(
         by_interest: by_interest == BY_INTEREST,
         message_bytes: reader.read(
             variable("SLAPBACK_REDIS_MESSAGE_BYTES").counts("bytes"),
-            whole(1, usize::MAX),
+            whole(MESSAGE_BYTES_MIN, usize::MAX),
             64 << 20,
         )?,
     })
@@ -261,6 +261,8 @@ fn subscribed_by(found: &Found<'_>) -> Result<&'static str, String> {
 
 const INTEREST_WARNING: &str = "SLAPBACK_INGEST=interest is not served yet: everything under the \
      prefix is subscribed to";
+/// The names of channels must fit too.
+const MESSAGE_BYTES_MIN: u64 = 1024;
 const SCALING: Setting = variable("REVERB_SCALING_ENABLED").key("scaling.enabled");
 const INGEST: Setting = variable("SLAPBACK_REDIS_INGEST")
     .key("enabled")

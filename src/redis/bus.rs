@@ -146,8 +146,14 @@ pub struct Bus {
     peers: Peers,
     /// Somebody else has been heard, or Redis had more than one subscriber for our last message.
     has_company: bool,
-    hello_at: Instant,
-    /// The others have been asked to say that they are there, since this node hears them.
+    hello: Hello,
+}
+
+/// When this node says next that it is there.
+#[derive(Debug)]
+struct Hello {
+    due: Instant,
+    /// The others have been asked to say the same, since this node hears them.
     has_asked: bool,
 }
 
@@ -173,8 +179,10 @@ impl Bus {
             own: Own::default(),
             peers: Peers::new(limits, now),
             has_company: false,
-            hello_at: now,
-            has_asked: false,
+            hello: Hello {
+                due: now,
+                has_asked: false,
+            },
         }
     }
 
@@ -225,14 +233,14 @@ impl Bus {
     /// Every subscription is confirmed.
     pub fn handle_subscriber_up(&mut self, now: Instant, effects: &mut Vec<Effect>) {
         self.subscriber_works = true;
-        (self.hello_at, self.has_asked) = (now, false);
+        (self.hello.due, self.hello.has_asked) = (now, false);
         self.peers.handle_return(now, effects);
         self.come_back(now, effects);
     }
 
     /// The connection that publishes is lost. What it had no answer for may have been published.
     pub fn handle_publisher_down(&mut self, effects: &mut Vec<Effect>) {
-        (self.publisher_works, self.has_asked) = (false, false);
+        (self.publisher_works, self.hello.has_asked) = (false, false);
         while self.own.has_unanswered() {
             effects.extend(self.own.answer().map(Effect::Taken));
         }
@@ -289,7 +297,7 @@ impl Bus {
         if !self.is_own(node) {
             self.has_company = true;
             if asks {
-                self.hello_at = now;
+                self.hello.due = now;
             }
             self.peers.handle_hello(now, node, seq, effects);
         }
@@ -342,10 +350,10 @@ impl Bus {
         if self.publisher_works && self.subscriber_works {
             self.peers.handle_tick(now, effects);
         }
-        if self.publisher_works && self.hello_at <= now {
-            self.hello_at = now + HELLO_EVERY;
-            let asks = self.subscriber_works && !self.has_asked;
-            self.has_asked |= asks;
+        if self.publisher_works && self.hello.due <= now {
+            self.hello.due = now + HELLO_EVERY;
+            let asks = self.subscriber_works && !self.hello.has_asked;
+            self.hello.has_asked |= asks;
             let seq = self.own.last_sent();
             effects.push(Effect::Hello { seq, asks });
         }
@@ -426,7 +434,7 @@ impl Bus {
         }
         self.state = State::Live;
         // The others see by it what they have missed of what may not have been published.
-        self.hello_at = now;
+        self.hello.due = now;
     }
 
     fn go_away(&mut self, effects: &mut Vec<Effect>) {

@@ -126,6 +126,10 @@ impl Reader {
             message_bytes_max: self.message_bytes_max,
         };
         match values.value(0, DEPTH_MAX)? {
+            // No string of it is too long, but it has too many.
+            Parsed::Incomplete if self.end - self.start > self.held_bytes_max() => {
+                Err(Malformed("an array that is too long"))
+            }
             Parsed::Incomplete => Ok(None),
             Parsed::Value { token, next } => {
                 let bytes = self.buffer.get(self.start..self.end);
@@ -139,6 +143,13 @@ impl Reader {
                 self.poll()
             }
         }
+    }
+
+    /// Bytes of a message at most: it has a name and a payload.
+    fn held_bytes_max(&self) -> usize {
+        self.message_bytes_max
+            .saturating_mul(2)
+            .saturating_add(READ_BYTES)
     }
 }
 

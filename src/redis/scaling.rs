@@ -302,7 +302,7 @@ impl Scaling {
     /// Says goodbye to the others, behind all else that was said.
     pub(super) fn leave(&mut self) {
         let seq = self.bus.last_sent();
-        self.say_beside(None, &side::Said::Goodbye(seq), |_, _| {});
+        self.say_aside(None, &side::Said::Goodbye(seq), Reply::Other);
     }
 
     /// Has Redis answered all that was said to it, or will it not?

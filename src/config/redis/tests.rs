@@ -139,7 +139,7 @@ fn every_variable_of_redis_is_read() {
         ("REVERB_SCHEME", "http"),
         ("SLAPBACK_BUS_TIMEOUT", "5"),
         ("SLAPBACK_INGEST", "interest"),
-        ("SLAPBACK_REDIS_MESSAGE_BYTES", "6"),
+        ("SLAPBACK_REDIS_MESSAGE_BYTES", "6000"),
     ])
     .unwrap();
     let sentinel = |host: &str, port| (host.to_owned(), port);
@@ -178,7 +178,7 @@ fn every_variable_of_redis_is_read() {
     assert_eq!(config.scaling, Some(expected));
     let ingest = config.ingest.unwrap();
     assert_eq!(ingest.server, server);
-    assert_eq!((ingest.by_interest, ingest.message_bytes), (true, 6));
+    assert_eq!((ingest.by_interest, ingest.message_bytes), (true, 6000));
     let ingest = with(&[]).unwrap().ingest.unwrap();
     assert_eq!(
         (ingest.by_interest, ingest.message_bytes),

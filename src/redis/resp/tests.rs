@@ -180,3 +180,20 @@ proptest! {
         prop_assert_eq!(read(&[&out], 50), (vec![format!("{message:?}")], None));
     }
 }
+
+#[test]
+fn an_array_of_too_many_strings_is_refused_before_it_is_whole() {
+    let mut reader = Reader::new(1000);
+    let element = format!("$1000\r\n{}\r\n", "x".repeat(1000));
+    let mut said = Ok(None);
+    for piece in std::iter::once("*1024\r\n").chain(std::iter::repeat_n(&*element, 1023)) {
+        let room = reader.room();
+        room[..piece.len()].copy_from_slice(piece.as_bytes());
+        reader.filled(piece.len());
+        said = reader.poll().map(|said| said.map(|_| ()));
+        if said.is_err() {
+            break;
+        }
+    }
+    assert_eq!(said, Err(Malformed("an array that is too long")));
+}

@@ -76,7 +76,7 @@ impl Scaling {
             }
             Effect::Dropped => self.metrics.add(Counter::BusDropped, 1),
             Effect::Hello { seq, asks } => {
-                self.say_beside(None, &side::Said::Hello { seq, asks }, |_, _| {});
+                self.say_aside(None, &side::Said::Hello { seq, asks }, Reply::Other);
             }
             Effect::Ask {
                 node,
@@ -84,10 +84,7 @@ impl Scaling {
                 within,
             } => {
                 let said = side::Said::Ask { after, within };
-                self.say_beside(Some(&node), &said, |_, _| {});
-                if let Some(last) = self.replies.back_mut() {
-                    *last = Reply::Asked(node);
-                }
+                self.say_aside(Some(&node.clone()), &said, Reply::Asked(node));
             }
             Effect::Replay {
                 node,
@@ -100,7 +97,7 @@ impl Scaling {
                     until,
                     is_whole,
                 };
-                self.say_beside(Some(&node), &said, |this, out| {
+                self.say_beside(Some(&node), &said, Reply::Other, |this, out| {
                     for (number, message) in messages.iter().enumerate() {
                         if number > 0 {
                             out.push(b',');
@@ -141,7 +138,7 @@ impl Scaling {
                     key: &key,
                     facts: "",
                 };
-                self.say_beside(Some(&node), &said, |_, out| {
+                self.say_beside(Some(&node), &said, Reply::Other, |_, out| {
                     asking::write_facts(out, &facts);
                 });
             }
@@ -159,26 +156,37 @@ impl Scaling {
     }
 
     fn say_on_bus(&mut self, text: &[u8], reply: Reply) {
-        self.replies.push_back(reply);
-        self.publisher
-            .say(&[b"PUBLISH", self.channel.as_bytes(), text]);
+        if self.bus.publisher_works() {
+            self.replies.push_back(reply);
+            self.publisher
+                .say(&[b"PUBLISH", self.channel.as_bytes(), text]);
+        }
     }
 
-    /// Publishes on the channels that only nodes of this kind hear.
-    pub(super) fn say_beside(
+    /// Publishes on the channels that only nodes of this kind hear: that of all, or of one node.
+    pub(super) fn say_aside(&mut self, node: Option<&str>, said: &side::Said<'_>, reply: Reply) {
+        self.say_beside(node, said, reply, |_, _| {});
+    }
+
+    /// The same with a body.
+    fn say_beside(
         &mut self,
         node: Option<&str>,
         said: &side::Said<'_>,
-        replayed: impl FnOnce(&mut Self, &mut Vec<u8>),
+        reply: Reply,
+        body: impl FnOnce(&mut Self, &mut Vec<u8>),
     ) {
+        if !self.bus.publisher_works() {
+            return;
+        }
         let mut channel = format!("{}{}", self.channel, side::SUFFIX);
         if let Some(node) = node {
             channel = format!("{channel}:{node}");
         }
         let own = self.bus.node().to_owned();
         let mut text = Vec::new();
-        side::write(&mut text, &own, said, |out| replayed(self, out));
-        self.replies.push_back(Reply::Other);
+        side::write(&mut text, &own, said, |out| body(self, out));
+        self.replies.push_back(reply);
         self.publisher.say(&[b"PUBLISH", channel.as_bytes(), &text]);
     }
 }
