@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 use channels::heard;
 use harness::{Fleet, Redis, Server, api};
 use nodes::{
-    Cluster, is_on_the_bus, lives_through, on_nodes, on_slapback_nodes, start, subscribed,
+    Cluster, FLEETS, HEARS, is_on_the_bus, lives_through, on_nodes, on_slapback_nodes, start,
+    subscribed,
 };
 use rustix::process::Signal;
 
@@ -135,6 +136,40 @@ fn connections_that_redis_cuts_lose_nothing() {
                 redis.client().ask(&["CLIENT", "KILL", "TYPE", kind]);
             }
         });
+    });
+}
+
+#[test]
+fn a_failover_by_sentinels_loses_and_doubles_nothing() {
+    std::thread::scope(|scope| {
+        for fleets in FLEETS {
+            scope.spawn(move || {
+                let mut master = Redis::start();
+                let port = master.port.to_string();
+                let _replica = Redis::start_with(&["--replicaof", "127.0.0.1", &port]);
+                let sentinels = [(); 3].map(|()| Redis::sentinel("shop", &master));
+                let addresses = sentinels
+                    .each_ref()
+                    .map(|sentinel| format!("127.0.0.1:{}", sentinel.port));
+                let addresses = addresses.join(",");
+                let environment = [
+                    ("REDIS_SENTINELS", addresses.as_str()),
+                    ("REDIS_SENTINEL_SERVICE", "shop"),
+                ];
+                let nodes = fleets.map(|fleet| start(fleet, &master, &environment));
+                nodes.iter().for_each(is_on_the_bus);
+                for sentinel in &sentinels {
+                    sentinel.knows("shop", 2, 1);
+                }
+                lives_through(&nodes, Duration::from_secs(8), || {
+                    pause(1000);
+                    master.kill();
+                });
+                for node in &nodes {
+                    node.says_times(HEARS, 2);
+                }
+            });
+        }
     });
 }
 
