@@ -283,6 +283,11 @@ impl Blueprint {
                 .scaling
                 .is_some()
                 .then_some(ShardIndex(self.shards.count)),
+            interest: self
+                .ingest
+                .as_ref()
+                .is_some_and(|ingest| ingest.by_interest)
+                .then_some(ShardIndex(self.shards.count)),
             apps: Arc::clone(&self.apps),
             settings: Arc::clone(&self.settings),
             metrics,

@@ -93,6 +93,7 @@ impl Fleet {
                 shard: ShardIndex(at),
                 shards,
                 bus: None,
+                interest: None,
                 apps: Arc::clone(&apps),
                 settings: Arc::clone(&settings),
                 metrics: Arc::clone(&metrics),

@@ -67,7 +67,7 @@ fn name(input: &[u8]) {
     let prefixes = Prefixes::new(sources.into_iter(), vec!["reverb".to_owned()]);
     let found: Vec<_> = prefixes
         .patterns()
-        .filter_map(|pattern| prefixes.find(pattern.as_bytes(), name.as_bytes()))
+        .filter_map(|pattern| prefixes.find(Some(pattern.as_bytes()), name.as_bytes()))
         .collect();
     assert!(found.len() <= 1 || prefix.is_empty(), "twice");
     for (app, channel) in found {

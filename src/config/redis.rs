@@ -226,14 +226,11 @@ fn read_ingest(
     server: RedisServer,
     apps: &[Fed],
 ) -> Result<Ingest, ConfigError> {
-    let by_interest = reader.read(variable("SLAPBACK_INGEST"), subscribed_by, BY_PREFIX)?;
-    if by_interest == BY_INTEREST {
-        reader.warnings.push(INTEREST_WARNING.to_owned());
-    }
+    let subscribed_by = reader.read(variable("SLAPBACK_INGEST"), subscribed_by, BY_PREFIX)?;
     Ok(Ingest {
         server,
         sources: prefixes::read(reader, apps)?,
-        by_interest: by_interest == BY_INTEREST,
+        by_interest: subscribed_by == BY_INTEREST,
         message_bytes: reader.read(
             variable("SLAPBACK_REDIS_MESSAGE_BYTES").counts("bytes"),
             whole(MESSAGE_BYTES_MIN, usize::MAX),
@@ -259,8 +256,6 @@ fn subscribed_by(found: &Found<'_>) -> Result<&'static str, String> {
     }
 }
 
-const INTEREST_WARNING: &str = "SLAPBACK_INGEST=interest is not served yet: everything under the \
-     prefix is subscribed to";
 /// The names of channels must fit too.
 const MESSAGE_BYTES_MIN: u64 = 1024;
 const SCALING: Setting = variable("REVERB_SCALING_ENABLED").key("scaling.enabled");

@@ -78,7 +78,7 @@ pub trait Memberships {
 /// What a session asks its shard to do, in order.
 #[derive(Debug)]
 pub enum Effect {
-    /// Send the bytes up to this offset of [`Effects::bytes`] that no earlier effect sent.
+    /// Send the bytes up to this offset of [`Effects::bytes`] that are of no earlier effect.
     Send(usize),
     /// The WebSocket is open: from now on it can be found by its id.
     Established {
@@ -87,12 +87,14 @@ pub enum Effect {
         /// Its public name.
         id: SocketId,
     },
-    /// Put it on a channel, at once.
+    /// Put it on a channel, then send what says so.
     Subscribe {
         /// The channel's name.
         channel: Box<str>,
         /// Raw `user_id`, for its whispers.
         user_id: Option<Box<str>>,
+        /// Up to where in [`Effects::bytes`] that stands.
+        end: usize,
     },
     /// Ask the home to put it on a presence or cache channel; input waits for the answer.
     Join {
@@ -166,7 +168,7 @@ pub struct Refused {
 /// The outcome of one call.
 #[derive(Debug, Default)]
 pub struct Effects {
-    /// Bytes for the socket; [`Effect::Send`] says up to where.
+    /// Bytes for the socket; [`Effect::Send`] and [`Effect::Subscribe`] say up to where.
     pub bytes: Vec<u8>,
     /// What to do, in order.
     pub list: Vec<Effect>,

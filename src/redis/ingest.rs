@@ -1,5 +1,5 @@
-//! Laravel's redis broadcaster: one subscription to everything under its prefixes, each message an
-//! event of one app.
+//! Laravel's redis broadcaster: a subscription to everything under its prefixes, or to the channels
+//! that somebody here is on. Each message is an event of one app.
 //!
 //! Owned by the Redis thread. What was published while the connection was down nobody has; the log
 //! says for how long.
@@ -15,18 +15,24 @@ use tracing::warn;
 use crate::app::Apps;
 use crate::config;
 use crate::metrics::{Counter, Metrics};
+use crate::proto::channel::ChannelKind;
+use crate::redis::interest::{self, Effect};
 use crate::redis::laravel::{self, Prefixes, Scratch};
 use crate::redis::link::Link;
 use crate::redis::outlet::Outlet;
 use crate::redis::resp::Said;
 use crate::redis::topology::Target;
 use crate::ring::Wake;
+use crate::shard::message::{Interest, Message};
 use crate::status::RedisStatus;
 
 /// The subscription and what it means.
 pub(super) struct Ingest {
     link: Link,
     events: Events,
+    /// Which channels are subscribed to, if not all.
+    interest: Option<interest::Interest>,
+    effects: Vec<Effect>,
     status: Arc<RedisStatus>,
 }
 
@@ -42,8 +48,8 @@ struct Events {
 /// What one thing that Redis said comes to.
 enum Outcome {
     Nothing,
-    /// A pattern is subscribed to.
-    Subscribed,
+    /// A pattern or channel is subscribed to, or none was wanted and Redis lets us in.
+    Confirmed,
     /// Redis refuses the subscription, in its own words.
     Refused(String),
 }
@@ -75,13 +81,19 @@ impl Ingest {
                 metrics,
                 has_refused: false,
             },
+            interest: ingest
+                .by_interest
+                .then(|| interest::Interest::new(ingest.message_bytes)),
+            effects: Vec::new(),
             status,
         }
     }
 
     /// When [`Self::turn`] has something to do next.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        self.link.deadline()
+        let interest = self.interest.as_ref();
+        let interest = interest.and_then(interest::Interest::deadline);
+        self.link.deadline().into_iter().chain(interest).min()
     }
 
     /// What to wait on, and for what.
@@ -90,19 +102,55 @@ impl Ingest {
     }
 
     /// Does what is due.
-    pub(super) fn turn(&mut self, now: Instant) {
-        if !self.link.turn(now) {
-            return;
+    pub(super) fn turn(&mut self, now: Instant, outlet: &mut Outlet) {
+        let is_new = self.link.turn(now);
+        if is_new {
+            self.events.has_refused = false;
         }
-        self.events.has_refused = false;
-        let patterns = self.events.prefixes.patterns();
-        self.link.subscribe("PSUBSCRIBE", patterns);
+        let Some(interest) = &mut self.interest else {
+            if is_new {
+                let patterns = self.events.prefixes.patterns();
+                self.link.subscribe("PSUBSCRIBE", patterns);
+            }
+            return;
+        };
+        if is_new {
+            interest.handle_up();
+            // With nothing to subscribe to, its answer tells whether Redis lets us in.
+            self.link.say(&[b"PING"]);
+        } else if self.link.has_failed() {
+            interest.handle_down(&mut self.effects);
+        }
+        interest.handle_tick(now, &mut self.effects);
+        self.carry_out(outlet);
+    }
+
+    /// A shard is to hear a channel, or no longer.
+    pub(super) fn handle_interest(&mut self, now: Instant, told: Interest, outlet: &mut Outlet) {
+        let Some(interest) = &mut self.interest else {
+            return;
+        };
+        let (prefixes, effects) = (&self.events.prefixes, &mut self.effects);
+        let channel = (told.app, told.channel.into());
+        if told.is_wanted {
+            interest.handle_wanted(now, prefixes, told.shard, channel, effects);
+        } else {
+            interest.handle_unwanted(now, told.shard, &channel, effects);
+        }
+        self.carry_out(outlet);
     }
 
     /// Writes what it can.
-    pub(super) fn write(&mut self, now: Instant) {
+    pub(super) fn write(&mut self, now: Instant, outlet: &mut Outlet) {
+        if let Some(interest) = &mut self.interest {
+            while let Some((command, names)) = interest.next_command(&self.events.prefixes) {
+                let parts = std::iter::once(command).chain(names.iter().map(String::as_str));
+                let parts: Vec<_> = parts.map(str::as_bytes).collect();
+                self.link.say(&parts);
+            }
+        }
         if let Err(problem) = self.link.write() {
-            self.lose(now, &problem);
+            self.lose(now, &problem, outlet);
         }
     }
 
@@ -111,22 +159,60 @@ impl Ingest {
         let has_more = match self.link.read() {
             Ok(has_more) => has_more,
             Err(problem) => {
-                self.lose(now, &problem);
+                self.lose(now, &problem, outlet);
                 return false;
             }
         };
         loop {
             let outcome = match self.link.poll() {
+                Ok(Some(Said::Subscribed(name))) => {
+                    if let Some(interest) = &mut self.interest {
+                        let prefixes = &self.events.prefixes;
+                        interest.handle_confirmed(now, prefixes, name, &mut self.effects);
+                    }
+                    Outcome::Confirmed
+                }
+                Ok(Some(Said::Pong)) if self.interest.is_some() => Outcome::Confirmed,
                 Ok(Some(said)) => self.events.handle(said, outlet),
                 Ok(None) => return has_more,
                 Err(malformed) => Outcome::Refused(malformed),
             };
             match outcome {
-                Outcome::Subscribed if self.link.confirm() => self.works(now),
-                Outcome::Subscribed | Outcome::Nothing => {}
+                Outcome::Nothing => {}
+                Outcome::Confirmed => {
+                    // Shards are told before what is published next.
+                    self.carry_out(outlet);
+                    if self.is_complete() {
+                        self.works(now);
+                    }
+                }
                 Outcome::Refused(why) => {
-                    self.lose(now, &why);
+                    self.lose(now, &why, outlet);
                     return false;
+                }
+            }
+        }
+    }
+
+    /// Has Redis just confirmed the last that was wanted of a new connection?
+    fn is_complete(&mut self) -> bool {
+        match &mut self.interest {
+            None => self.link.confirm(),
+            Some(interest) => interest.has_returned(),
+        }
+    }
+
+    fn carry_out(&mut self, outlet: &mut Outlet) {
+        for effect in self.effects.drain(..) {
+            match effect {
+                Effect::Heard(shard, (app, channel)) => {
+                    let channel = (*channel).into();
+                    outlet.tell(shard, Message::Heard { app, channel });
+                }
+                Effect::Dropped((app, channel)) => {
+                    if ChannelKind::of(&channel).is_cache() {
+                        outlet.forget(app, &channel);
+                    }
                 }
             }
         }
@@ -140,10 +226,14 @@ impl Ingest {
         }
     }
 
-    fn lose(&mut self, now: Instant, why: &str) {
+    fn lose(&mut self, now: Instant, why: &str, outlet: &mut Outlet) {
         self.events.metrics.add(Counter::RedisLost, 1);
         self.status.ingest.lose(now);
         self.link.lose(now, why);
+        if let Some(interest) = &mut self.interest {
+            interest.handle_down(&mut self.effects);
+            self.carry_out(outlet);
+        }
     }
 }
 
@@ -154,8 +244,7 @@ impl Events {
                 pattern,
                 channel,
                 payload,
-            } => self.take(pattern.unwrap_or_default(), channel, payload, outlet),
-            Said::Subscribed => return Outcome::Subscribed,
+            } => self.take(pattern, channel, payload, outlet),
             Said::TooLong => self.refuse(None, "it is longer than SLAPBACK_REDIS_MESSAGE_BYTES"),
             Said::Error(why) => return Outcome::Refused(String::from_utf8_lossy(why).into_owned()),
             _ => {}
@@ -163,7 +252,7 @@ impl Events {
         Outcome::Nothing
     }
 
-    fn take(&mut self, pattern: &[u8], name: &[u8], payload: &[u8], outlet: &mut Outlet) {
+    fn take(&mut self, pattern: Option<&[u8]>, name: &[u8], payload: &[u8], outlet: &mut Outlet) {
         let Some((app, channel)) = self.prefixes.find(pattern, name) else {
             return;
         };

@@ -172,15 +172,25 @@ impl Prefixes {
         self.sources.iter().map(|source| source.pattern.as_str())
     }
 
-    /// The app and the channel that a message is for. Where several patterns fit Redis sends the
-    /// message once for each; it is for the app with the longest prefix, once.
-    pub fn find<'a>(&self, pattern: &[u8], name: &'a [u8]) -> Option<(AppIndex, &'a [u8])> {
+    /// What to give to `SUBSCRIBE` for one channel of an app.
+    pub fn names(&self, app: AppIndex, channel: &str) -> impl Iterator<Item = String> {
+        let own = self.sources.iter().filter(move |source| source.app == app);
+        let names = own.map(move |source| format!("{}{channel}", source.prefix));
+        // Another app's prefix may be longer and fit as well: then the name is not this channel's.
+        names
+            .filter(move |name| self.find(None, name.as_bytes()) == Some((app, channel.as_bytes())))
+    }
+
+    /// The app and the channel that a message is for, by the name under which it was published.
+    /// Where several patterns fit Redis sends the message once for each; it is for the app with
+    /// the longest prefix, once.
+    pub fn find<'a>(&self, pattern: Option<&[u8]>, name: &'a [u8]) -> Option<(AppIndex, &'a [u8])> {
         let mut fitting = self.sources.iter().filter_map(|source| {
             let channel = name.strip_prefix(source.prefix.as_bytes())?;
             Some((source, channel))
         });
         let (source, channel) = fitting.next()?;
-        let is_its_own = source.pattern.as_bytes() == pattern;
+        let is_its_own = pattern.is_none_or(|pattern| pattern == source.pattern.as_bytes());
         (is_its_own && !self.is_no_channel(name)).then_some((source.app, channel))
     }
 

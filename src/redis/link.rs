@@ -171,6 +171,11 @@ impl Link {
         open.unconfirmed == 0
     }
 
+    /// Has it failed, so that it is not being used until it is dialled again?
+    pub(super) fn has_failed(&self) -> bool {
+        matches!(self.state, State::Resting { .. }) && !self.said.is_empty()
+    }
+
     /// Writes what it can.
     pub(super) fn write(&mut self) -> Result<(), String> {
         match &mut self.state {

@@ -11,6 +11,7 @@ mod dial;
 pub mod envelope;
 pub mod gather;
 mod ingest;
+pub mod interest;
 pub mod laravel;
 mod link;
 pub mod metric;
@@ -190,14 +191,24 @@ impl Parts {
         outlet.take(said);
         if let Some(scaling) = scaling {
             scaling.turn(now, outlet);
-            for message in said.drain(..) {
-                scaling.handle_message(now, message, outlet);
+        }
+        if let Some(ingest) = ingest {
+            ingest.turn(now, outlet);
+        }
+        for message in said.drain(..) {
+            match (message, &mut *ingest, &mut *scaling) {
+                (Message::Interest(interest), Some(ingest), _) => {
+                    ingest.handle_interest(now, interest, outlet);
+                }
+                (message, _, Some(scaling)) => scaling.handle_message(now, message, outlet),
+                _ => {}
             }
+        }
+        if let Some(scaling) = scaling {
             scaling.write(now, outlet);
         }
         if let Some(ingest) = ingest {
-            ingest.turn(now);
-            ingest.write(now);
+            ingest.write(now, outlet);
         }
         let (mut ingests, mut hears) = (ingest.is_some(), scaling.is_some());
         for _ in 0..READS_MAX {
@@ -216,6 +227,9 @@ impl Parts {
         }
         if let Some(scaling) = scaling {
             scaling.write(now, outlet);
+        }
+        if let Some(ingest) = ingest {
+            ingest.write(now, outlet);
         }
     }
 }

@@ -94,6 +94,13 @@ impl Outlet {
         }
     }
 
+    /// Says to its home that what is kept of a channel is not its last event any longer.
+    pub(super) fn forget(&mut self, app: AppIndex, channel: &str) {
+        let channel = Some(channel.into());
+        let home = home_of(app, self.shards);
+        self.tell(home, Message::Gap { app, channel });
+    }
+
     /// Asks every shard; the answer comes back with the number.
     pub(super) fn ask(&mut self, ticket: u32, app: AppIndex, question: Arc<Question>) {
         let session = SessionKey {

@@ -25,8 +25,8 @@ pub enum Said<'a> {
         /// What was published.
         payload: &'a [u8],
     },
-    /// A channel or pattern was subscribed to.
-    Subscribed,
+    /// A channel or pattern was subscribed to: its name.
+    Subscribed(&'a [u8]),
     /// A channel or pattern was unsubscribed from.
     Unsubscribed,
     /// The answer to PING, on a connection with subscriptions or without.
@@ -224,7 +224,7 @@ fn said_by_array(strings: [&[u8]; KEPT], count: usize) -> Said<'_> {
             channel: second,
             payload: third,
         },
-        (b"subscribe" | b"psubscribe", 3) => Said::Subscribed,
+        (b"subscribe" | b"psubscribe", 3) => Said::Subscribed(second),
         (b"unsubscribe" | b"punsubscribe", 3) => Said::Unsubscribed,
         (b"pong", 2) => Said::Pong,
         _ => Said::Array { strings, count },

@@ -354,7 +354,7 @@ impl Scaling {
                 Said::Message {
                     channel, payload, ..
                 } => hearing.hear(channel, payload),
-                Said::Subscribed => {
+                Said::Subscribed(_) => {
                     let is_last = self.subscriber.confirm();
                     if is_last {
                         self.subscriber.works();

@@ -8,7 +8,7 @@ use crate::proto::session::Protocol;
 use crate::shard::BacklogLimits;
 use crate::shard::backlog::Backlog;
 use crate::shard::index::Slot;
-use crate::shard::message::SessionKey;
+use crate::shard::message::{Message, SessionKey, ShardIndex};
 
 /// One TCP connection.
 #[derive(Debug)]
@@ -55,19 +55,32 @@ pub enum Life {
     },
 }
 
-/// Which answer of a home a connection's input waits for.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Which answer a connection's input waits for.
+#[derive(Debug)]
 pub enum Waiting {
-    /// To a join of this presence or cache channel.
+    /// To a join of this channel.
     Join(Box<str>),
+    /// Whether Redis is heard on a channel, before it is joined.
+    Redis(Box<Held>),
     /// To an API call.
     Reply,
+}
+
+/// The message that has a connection join a channel, while Redis is waited for.
+#[derive(Debug)]
+pub struct Held {
+    /// The channel's name.
+    pub channel: Box<str>,
+    /// Where the message goes.
+    pub to: ShardIndex,
+    /// To the home that it wants to join, or to its own shard that it has.
+    pub message: Message,
 }
 
 impl<S> Connection<S> {
     /// Is an HTTP request of it being answered?
     pub fn is_answering(&self) -> bool {
-        self.waiting == Some(Waiting::Reply)
+        matches!(self.waiting, Some(Waiting::Reply))
     }
 
     /// Bytes of its backlog.

@@ -79,14 +79,22 @@ impl<S: Protocol> Shard<S> {
         let mut effects = std::mem::take(&mut self.effects);
         let mut sent = 0;
         for effect in effects.list.drain(..) {
-            if let Effect::Send(end) = effect {
-                let placed = self
-                    .turn
-                    .place_reply(effects.bytes.get(sent..end).unwrap_or_default());
-                self.turn.give(slot, placed);
+            let mut bytes_to = |end| {
+                let bytes = effects.bytes.get(sent..end).unwrap_or_default();
                 sent = end;
-            } else {
-                self.carry_out(effect, now, slot);
+                bytes
+            };
+            match effect {
+                Effect::Send(end) => {
+                    let placed = self.turn.place_reply(bytes_to(end));
+                    self.turn.give(slot, placed);
+                }
+                Effect::Subscribe {
+                    channel,
+                    user_id,
+                    end,
+                } => self.subscribe(slot, channel, user_id, bytes_to(end)),
+                effect => self.carry_out(effect, now, slot),
             }
         }
         self.effects = effects;
@@ -100,7 +108,7 @@ impl<S: Protocol> Shard<S> {
             return;
         };
         match effect {
-            Effect::Send(_) => {}
+            Effect::Send(_) | Effect::Subscribe { .. } => {}
             Effect::Count(counter) => self.metrics.add(counter, 1),
             Effect::Refused(refused) => self.refused.push(refused),
             Effect::Close => self.close(now.instant, slot),
@@ -136,28 +144,23 @@ impl<S: Protocol> Shard<S> {
                     question,
                 });
             }
-            Effect::Subscribe { channel, user_id } => {
-                if let Some((app, _)) = connection.established {
-                    self.index.join(app, &channel, slot, user_id);
-                }
-            }
             Effect::Join { channel, member } => {
                 if let Some((app, socket)) = connection.established {
-                    connection.waiting = Some(Waiting::Join(channel.clone()));
-                    let join = Join {
+                    let join = Message::Join(Box::new(Join {
                         app,
-                        channel,
+                        channel: channel.clone(),
                         session: key,
                         socket,
                         member,
-                    };
-                    self.send(home_of(app, self.shards), Message::Join(Box::new(join)));
+                    }));
+                    self.join(slot, app, channel, home_of(app, self.shards), join);
                 }
             }
             Effect::Unsubscribe { channel } => {
                 if let Some((app, _)) = connection.established
                     && self.index.leave(app, &channel, slot)
                 {
+                    self.lose_interest(app, &channel);
                     self.tell_home_left(app, channel, key);
                 }
             }
@@ -207,6 +210,9 @@ impl<S: Protocol> Shard<S> {
             }
             Message::Gap { app, channel } => self.handle_gap(now, app, channel.as_deref()),
             Message::Recall { over } => self.handle_recall(now, over),
+            Message::Heard { app, channel } => self.handle_heard(app, &channel),
+            // For the Redis thread alone.
+            Message::Interest(_) => {}
             Message::Ask(ask) => self.handle_ask(now, ask),
             Message::Part(part) => self.handle_part(now, *part),
             Message::Answer(whole) => self.handle_answer(now, *whole),
@@ -291,6 +297,7 @@ impl<S: Protocol> Shard<S> {
         }
         self.index
             .join(joined.app, &joined.channel, key.slot, joined.user_id);
+        self.end_join(key.slot, joined.app, &joined.channel);
         let last = joined.last.as_ref().map(Cached::frame);
         for frames in [Some(&*joined.frames), last].into_iter().flatten() {
             let placed = self.turn.place_reply(frames);
@@ -402,6 +409,7 @@ impl<S: Protocol> Shard<S> {
     pub(super) fn depart(&mut self, slot: Slot) {
         let key = self.key(slot);
         while let Some((app, channel)) = self.index.leave_any(slot) {
+            self.lose_interest(app, &channel);
             self.tell_home_left(app, channel, key);
         }
         let Some(connection) = self.connections.at(slot) else {
@@ -418,8 +426,14 @@ impl<S: Protocol> Shard<S> {
         trace::line("Connection Closed", &id);
         self.by_socket.remove(&id);
         self.apps.release(app);
-        if let Some(Waiting::Join(channel)) = waiting {
-            self.tell_home_left(app, channel, key);
+        match waiting {
+            Some(Waiting::Join(channel)) => {
+                self.end_join(slot, app, &channel);
+                self.tell_home_left(app, channel, key);
+            }
+            // Its join was not sent.
+            Some(Waiting::Redis(held)) => self.end_join(slot, app, &held.channel),
+            Some(Waiting::Reply) | None => {}
         }
     }
 

@@ -249,8 +249,8 @@ fn narrow(count: usize) -> u32 {
     count as u32
 }
 
-/// Lets the map be asked with a borrowed name.
-trait Key {
+/// Lets a map by app and name be asked with a borrowed name.
+pub(super) trait Key {
     fn parts(&self) -> (AppIndex, &str);
 }
 

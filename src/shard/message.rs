@@ -69,6 +69,15 @@ pub enum Message {
         /// The channel's name; `None` when there are too many to name.
         channel: Option<Box<str>>,
     },
+    /// To the Redis thread: whether a shard is to hear what is published on a channel in Redis.
+    Interest(Interest),
+    /// From the Redis thread, once for each interest: the channel is heard, or not waited for.
+    Heard {
+        /// The app of the channel.
+        app: AppIndex,
+        /// The channel's name.
+        channel: Box<str>,
+    },
     /// From the Redis thread, to every shard: events were lost that nobody can name.
     Recall {
         /// The time over which all sockets are closed.
@@ -114,6 +123,19 @@ pub struct Joined {
     pub last: Option<Cached>,
 }
 
+/// Whether a shard is to hear what is published on a channel in Redis.
+#[derive(Debug)]
+pub struct Interest {
+    /// The app of the channel.
+    pub app: AppIndex,
+    /// The channel's name.
+    pub channel: Box<str>,
+    /// Which shard.
+    pub shard: ShardIndex,
+    /// From now on, or no longer. No longer is not said before it has been wanted.
+    pub is_wanted: bool,
+}
+
 impl Weigh for Message {
     fn weight(&self) -> usize {
         match self {
@@ -121,7 +143,9 @@ impl Weigh for Message {
             Self::Join(join) => join.channel.len() + join.member.data.len() + 4 * ENTRY_BYTES,
             // The cached event is the home's, or its delivery waits in the same ring.
             Self::Joined(joined) => joined.channel.len() + joined.frames.len() + 2 * ENTRY_BYTES,
-            Self::Leave { channel, .. } => channel.len() + ENTRY_BYTES,
+            Self::Leave { channel, .. }
+            | Self::Interest(Interest { channel, .. })
+            | Self::Heard { channel, .. } => channel.len() + ENTRY_BYTES,
             Self::Gap { channel, .. } => {
                 channel.as_ref().map_or(0, |name| name.len()) + ENTRY_BYTES
             }

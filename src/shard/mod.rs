@@ -14,6 +14,7 @@ pub mod ends;
 pub mod flusher;
 pub mod home;
 pub mod index;
+mod interest;
 pub mod message;
 mod outbound;
 pub mod question;
@@ -40,6 +41,7 @@ use crate::shard::ends::TURN_BYTES_MAX;
 use crate::shard::flusher::{Outgoing, Sent};
 use crate::shard::home::{Homes, Said};
 use crate::shard::index::{Index, Slot};
+use crate::shard::interest::Interests;
 use crate::shard::message::{Message, SessionKey, ShardIndex};
 use crate::shard::question::Questions;
 pub use crate::shard::turn::Gathered;
@@ -66,6 +68,8 @@ pub struct Setup {
     pub shards: u16,
     /// With scaling on: the Redis thread, which gives events their order.
     pub bus: Option<ShardIndex>,
+    /// If only channels are heard in Redis that somebody is on: the Redis thread, to be told which.
+    pub interest: Option<ShardIndex>,
     /// All apps.
     pub apps: Arc<Apps>,
     /// Server-wide settings.
@@ -128,6 +132,7 @@ pub struct Shard<S = Session> {
     connections: Connections<S>,
     by_socket: HashMap<SocketId, (AppIndex, Slot), RandomState>,
     index: Index,
+    interests: Option<Interests>,
     homes: Homes,
     questions: Questions,
     wheel: Wheel,
@@ -183,6 +188,9 @@ impl<S: Protocol> Shard<S> {
             connections: Connections::default(),
             by_socket: HashMap::with_hasher(hasher.clone()),
             index: Index::new(hasher.clone()),
+            interests: setup
+                .interest
+                .map(|redis| Interests::new(redis, hasher.clone())),
             homes: Homes::new(setup.cache, hasher.clone()),
             questions: Questions::new(hasher),
             wheel: Wheel::new(setup.start),

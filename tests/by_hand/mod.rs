@@ -1,7 +1,7 @@
 //! A fleet in one thread, driven by plain calls: no socket, no clock, no ring but queues.
 //!
 //! The test decides which message travels next, so it can hold an answer back or let two shards
-//! run in any order. Used by `shard_calls.rs` and `question_calls.rs`.
+//! run in any order. Used by `shard_calls.rs`, `question_calls.rs` and `interest_calls.rs`.
 #![allow(dead_code)] // each test crate uses its part of it
 
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -81,6 +81,15 @@ impl Flusher for Wire {
 impl Fleet {
     /// A fleet of this many shards, serving [`APP`].
     pub(crate) fn new(shards: usize) -> Self {
+        Self::with(shards, None)
+    }
+
+    /// The same whose shards say what they want to hear in Redis, to the number behind the last.
+    pub(crate) fn hearing_redis(shards: usize) -> Self {
+        Self::with(shards, Some(ShardIndex(u16::try_from(shards).unwrap())))
+    }
+
+    fn with(shards: usize, interest: Option<ShardIndex>) -> Self {
         let apps = Arc::new(Apps::new(vec![AppSettings::new(
             "app-1", "key-1", "secret-1",
         )]));
@@ -91,6 +100,7 @@ impl Fleet {
                 shard: ShardIndex(u16::try_from(number).unwrap()),
                 shards: u16::try_from(shards).unwrap(),
                 bus: None,
+                interest,
                 apps: Arc::clone(&apps),
                 settings: Arc::new(Settings {
                     max_request_size: 100_000,
@@ -270,6 +280,13 @@ impl Fleet {
     /// Hands a shard a message that came over a ring.
     pub(crate) fn tell(&mut self, shard: usize, message: Message) {
         self.shards[shard].handle_message(self.now, message);
+        self.collect(shard);
+    }
+
+    /// The oldest message of a shard to the Redis thread, if there is one.
+    pub(crate) fn told_redis(&mut self, shard: usize) -> Option<Message> {
+        let link = self.links.get_mut(&(shard, self.shards.len()))?;
+        link.pop_front()
     }
 
     /// The messages under way from one shard to another.
@@ -288,7 +305,7 @@ impl Fleet {
     pub(crate) fn settle(&mut self, random: &mut fastrand::Rng) {
         loop {
             let busy = |((from, to), link): (&(usize, usize), &VecDeque<Message>)| {
-                (!link.is_empty()).then_some((*from, *to))
+                (!link.is_empty() && *to < self.shards.len()).then_some((*from, *to))
             };
             let mut busy: Vec<_> = self.links.iter().filter_map(busy).collect();
             busy.sort_unstable();

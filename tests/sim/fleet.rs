@@ -93,6 +93,7 @@ impl Fleet {
                 shard: ShardIndex(at),
                 shards: draw.shards,
                 bus: None,
+                interest: None,
                 apps: Arc::clone(&draw.apps),
                 settings: Arc::clone(&settings),
                 metrics: Arc::clone(&metrics),

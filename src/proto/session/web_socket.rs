@@ -210,11 +210,14 @@ impl WebSocketPhase {
             });
             return;
         }
+        frame::text(&mut effects.bytes, |out| {
+            event::subscription_succeeded(out, channel);
+        });
         effects.list.push(Effect::Subscribe {
             channel: channel.into(),
             user_id: member.user_id,
+            end: effects.bytes.len(),
         });
-        effects.send(|out| frame::text(out, |out| event::subscription_succeeded(out, channel)));
     }
 
     fn whisper(

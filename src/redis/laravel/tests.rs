@@ -153,7 +153,7 @@ fn the_letters_of_a_prefix_are_no_wildcards() {
 fn a_name_is_its_longest_prefixs_once() {
     let prefixes = prefixes(&["shop-", "shop-two-", ""], &["reverb"]);
     let find = |pattern: &str, name: &'static str| {
-        let (app, channel) = prefixes.find(pattern.as_bytes(), name.as_bytes())?;
+        let (app, channel) = prefixes.find(Some(pattern.as_bytes()), name.as_bytes())?;
         Some((app.0, str::from_utf8(channel).unwrap()))
     };
     assert_eq!(find("shop-two-*", "shop-two-c"), Some((1, "c")));
@@ -176,7 +176,7 @@ fn a_name_is_its_longest_prefixs_once() {
 #[test]
 fn a_prefix_may_begin_with_the_name_of_the_bus() {
     let prefixes = prefixes(&["reverb:"], &["reverb"]);
-    let find = |name: &'static str| prefixes.find(b"reverb:*", name.as_bytes());
+    let find = |name: &'static str| prefixes.find(Some(b"reverb:*"), name.as_bytes());
     assert_eq!(find("reverb:c"), Some((AppIndex(0), &b"c"[..])));
     assert_eq!(find("reverb:slapback"), None);
 }

@@ -24,7 +24,7 @@ const TRANSCRIPT: &str = concat!(
 
 const SAID: &[Said<'static>] = &[
     Said::Status(b"OK"),
-    Said::Subscribed,
+    Said::Subscribed(b"a*"),
     Said::Message {
         pattern: Some(b"a*"),
         channel: b"a-b",
