@@ -177,6 +177,25 @@ fn the_last_who_leaves_a_channel_or_gives_up_on_it_ends_the_interest() {
 }
 
 #[test]
+fn two_who_waited_on_their_home_see_one_another() {
+    const BOB: &str = r#"{"user_id":"2","user_info":1}"#;
+    let mut fleet = Fleet::hearing_redis(1);
+    let peers = [ANN, BOB].map(|data| {
+        let peer = fleet.connect(0);
+        let subscribe = fleet.subscribe(&peer, "presence-r", Some(data));
+        fleet.say(&peer, &[subscribe]);
+        peer
+    });
+    heard(&mut fleet, 0, "presence-r");
+    settle(&mut fleet);
+    let (first, second) = (fleet.heard(&peers[0]), fleet.heard(&peers[1]));
+    assert!(first[0].contains(r#"\"ids\":[\"1\"]"#), "{first:?}");
+    assert!(first[1].contains("member_added"), "{first:?}");
+    assert_eq!((first.len(), second.len()), (2, 1));
+    assert!(second[0].contains(r#"\"ids\":[\"1\",\"2\"]"#), "{second:?}");
+}
+
+#[test]
 fn a_join_under_way_keeps_the_interest() {
     let mut fleet = Fleet::hearing_redis(2);
     let (home, away) = (fleet.home(), fleet.beyond_home(1));

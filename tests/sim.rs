@@ -48,6 +48,8 @@ mod net;
 mod operations;
 #[path = "sim/question.rs"]
 mod question;
+#[path = "sim/redis.rs"]
+mod redis;
 #[path = "sim/rest.rs"]
 mod rest;
 #[path = "sim/wire.rs"]

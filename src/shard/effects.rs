@@ -228,6 +228,10 @@ impl<S: Protocol> Shard<S> {
         for said in said.drain(..) {
             match said {
                 Said::Everyone(broadcast) => self.fan_out(&broadcast),
+                // What is delivered here by the next that is taken must find it on its channel.
+                Said::Joined(joined) if joined.session.shard == self.me => {
+                    self.handle_joined(now, *joined);
+                }
                 Said::Joined(joined) => self.send(joined.session.shard, Message::Joined(joined)),
             }
         }

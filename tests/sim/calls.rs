@@ -1,6 +1,7 @@
 //! What callers do: publish events and batches, and ask.
 
 use serde_json::{Value, json};
+use slapback::app::AppIndex;
 
 use crate::caller::{Call, Caller};
 use crate::model::{CHANNELS, PRESENCE};
@@ -16,6 +17,23 @@ impl World {
         let is_last = self.random.bool();
         self.publish_by(at, is_last);
         self.perhaps_half_close(at);
+    }
+
+    /// An application publishes in Redis instead.
+    pub(crate) fn publish_in_redis(&mut self) {
+        let app = self.random.usize(0..self.apps.iter().count());
+        let channel = self.random.usize(0..CHANNELS.len());
+        let (number, name) = (self.model.next(), CHANNELS[channel]);
+        let data = self.pad(1000);
+        let text = format!(r#"{{"event":"event-{number}","data":"{data}","channel":"{name}"}}"#);
+        trace!("event {number} is published in Redis for {channel}");
+        let texts = vec![(channel, text.clone())];
+        let event = self.model.begin(app, texts, None, None, &self.clients);
+        event.is_of_redis = true;
+        event.is_kept = true;
+        if let Some(redis) = &mut self.fleet.redis {
+            redis.publish(AppIndex(u16::try_from(app).unwrap()), name, &text);
+        }
     }
 
     /// A new caller asks something.

@@ -409,7 +409,9 @@ impl Client {
             self.number
         );
         let whisperer = event.whisperer;
-        self.see(number, model);
+        if JOINED.contains(&channel) || !event.is_of_redis {
+            self.see(number, model);
+        }
         let is_new = !self.has_seen(number, channel);
         assert!(is_new, "client {} got event {number} twice", self.number);
         self.received.insert((number, channel));

@@ -67,6 +67,12 @@ faults! {
     terminated,
     /// Questions answered at rest.
     questions_at_rest,
+    /// Interests in a channel that waited for Redis.
+    redis_waited_for,
+    /// Channels that lingered and were dropped.
+    redis_dropped,
+    /// Events published in Redis that a client was due and got.
+    redis_delivered_due,
     /// Presence rosters compared at rest.
     rosters_compared,
 }

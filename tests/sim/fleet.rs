@@ -16,11 +16,15 @@ use slapback::shard::message::{SessionKey, ShardIndex};
 use slapback::shard::{BacklogLimits, Command, Reading, Setup, Shard};
 
 use crate::net::{Net, Peer, Server};
+use crate::redis::Redis;
 
 /// All shards, and the time.
 pub(crate) struct Fleet {
     pub(crate) nodes: Vec<Node>,
+    /// The shards', then that of the Redis thread.
     pub(crate) inboxes: Vec<Arc<Inbox>>,
+    /// If only channels are heard in Redis that somebody is on.
+    pub(crate) redis: Option<Redis>,
     pub(crate) now: Now,
     pub(crate) is_draining: bool,
     pub(crate) pace: Duration,
@@ -65,6 +69,7 @@ impl Wake for Flag {
 pub(crate) struct Draw {
     pub(crate) shards: u16,
     pub(crate) apps: Arc<Apps>,
+    pub(crate) hears_redis: bool,
     pub(crate) limits: BacklogLimits,
     pub(crate) cache: CacheLimits,
     pub(crate) ring_bytes: usize,
@@ -73,7 +78,8 @@ pub(crate) struct Draw {
 
 impl Fleet {
     pub(crate) fn new(draw: &Draw, random: &mut fastrand::Rng) -> Self {
-        let flags: Vec<Arc<AtomicBool>> = (0..draw.shards).map(|_| Arc::default()).collect();
+        let all = draw.shards + u16::from(draw.hears_redis);
+        let flags: Vec<Arc<AtomicBool>> = (0..all).map(|_| Arc::default()).collect();
         let inbox = |flag: &Arc<AtomicBool>| {
             Arc::new(Inbox::new(
                 draw.ring_bytes,
@@ -85,7 +91,10 @@ impl Fleet {
             max_request_size: 200_000,
             ..Settings::default()
         });
-        let ends = mesh(random.usize(1..=4), &inboxes);
+        let mut ends = mesh(random.usize(1..=4), &inboxes);
+        let redis = draw.hears_redis.then(|| ends.pop()).flatten();
+        let apps = u16::try_from(draw.apps.iter().count()).unwrap();
+        let redis = redis.map(|ends| Redis::new(apps, draw.shards, ends));
         let mut nodes = Vec::new();
         for ((at, ends), woken) in (0..draw.shards).zip(ends).zip(flags) {
             let metrics = Arc::new(Metrics::default());
@@ -93,7 +102,7 @@ impl Fleet {
                 shard: ShardIndex(at),
                 shards: draw.shards,
                 bus: None,
-                interest: None,
+                interest: draw.hears_redis.then_some(ShardIndex(draw.shards)),
                 apps: Arc::clone(&draw.apps),
                 settings: Arc::clone(&settings),
                 metrics: Arc::clone(&metrics),
@@ -119,6 +128,7 @@ impl Fleet {
         Self {
             nodes,
             inboxes,
+            redis,
             now: draw.now,
             is_draining: false,
             pace: Duration::from_millis(random.u64(0..4000)),
@@ -178,6 +188,13 @@ impl Fleet {
         true
     }
 
+    /// Lets the Redis thread and Redis do something. False if they have nothing to do.
+    pub(crate) fn step_redis(&mut self, most: usize, net: &mut Net) -> bool {
+        let now = self.now.instant;
+        let redis = self.redis.as_mut();
+        redis.is_some_and(|redis| redis.step(now, most, &mut net.faults))
+    }
+
     /// Lets a shard finish the turn it is in: its thread does nothing else meanwhile.
     fn end_turn(&mut self, at: usize, net: &mut Net) {
         while self.nodes[at].part > 0 {
@@ -231,8 +248,12 @@ impl Fleet {
 
     /// Time passes for every shard.
     pub(crate) fn advance(&mut self, by: Duration, net: &mut Net) {
+        let before = self.now.instant;
         self.now.instant += by;
         self.now.unix_s += by.as_secs();
+        if let Some(redis) = &mut self.redis {
+            redis.advance(before, self.now.instant, &mut net.faults);
+        }
         for at in 0..self.nodes.len() {
             self.end_turn(at, net);
             let pressure = self.pressure();

@@ -54,6 +54,8 @@ pub(crate) struct Event {
     pub(crate) texts: Vec<(usize, String)>,
     /// The client that must not get it.
     pub(crate) except: Option<usize>,
+    /// It was published in Redis: on channels without a home it has no place among the others.
+    pub(crate) is_of_redis: bool,
     /// Cache channels keep it.
     pub(crate) is_kept: bool,
     /// The client that whispered it, and its user.
@@ -126,6 +128,7 @@ impl Model {
             app,
             texts,
             except,
+            is_of_redis: false,
             is_kept: false,
             whisperer,
             dues,
@@ -210,13 +213,14 @@ impl Model {
                 let client = &clients[whisperer];
                 client.is_open() && client.refusals == 0
             });
-            let is_taken = event.taken_by.is_some() || is_whispered;
+            let is_taken = event.taken_by.is_some() || is_whispered || event.is_of_redis;
             for due in event.dues.drain(..).filter(|_| is_taken) {
                 let client = &clients[due.client];
                 if !client.is_open() || client.channels[due.channel].epoch != due.epoch {
                     continue;
                 }
                 faults.delivered_due += 1;
+                faults.redis_delivered_due += u64::from(event.is_of_redis);
                 assert!(
                     client.has_received(number, due.channel),
                     "client {} never got event {number} on {}",

@@ -31,6 +31,7 @@ impl World {
             8..32 => self.subscribe_some(),
             32..38 => self.unsubscribe_some(),
             38..52 => self.whisper(),
+            52..62 if self.fleet.redis.is_some() && self.random.bool() => self.publish_in_redis(),
             52..62 => self.publish(None, None, 0),
             62..66 => self.publish(None, None, 1),
             66..69 => self.ask(),
@@ -47,7 +48,7 @@ impl World {
                 trace!("{seconds} s pass");
                 self.advance(Duration::from_secs(seconds));
             }
-            94..95 => self.slow = self.random.usize(0..self.fleet.nodes.len()),
+            94..95 => self.slow = self.random.usize(0..=self.fleet.nodes.len()),
             95..96 => self.take_apps_anew(),
             _ => self.advance(TICK),
         }

@@ -95,6 +95,7 @@ impl World {
                 let most = self.some_bytes();
                 has_moved |= self.receive(number, most);
             }
+            has_moved |= self.step_redis();
             self.forget_the_dead();
             // The draw may have let nobody run.
             if !has_moved && !self.step_all() {
@@ -173,6 +174,10 @@ impl World {
                     .map(|node| node.shard.subscription_count(index, name))
                     .sum();
                 assert_eq!(counted, here.len(), "subscriptions of {name} in app {app}");
+                if let Some(redis) = &self.fleet.redis {
+                    let is_heard = counted == 0 || redis.hears(index, name);
+                    assert!(is_heard, "Redis does not hear of {name} in app {app}");
+                }
                 if here.is_empty() || !PRESENCE.contains(&channel) {
                     continue;
                 }
@@ -207,6 +212,10 @@ impl World {
             assert_eq!(kept, 0, "events kept for too long on shard {at}");
         }
         self.check_members();
+        if let Some(redis) = &self.fleet.redis {
+            let left = redis.subscribed();
+            assert!(left.is_empty(), "Redis still hears of {left:?}");
+        }
         let (_, limited) = self.apps.iter().next().unwrap();
         let free = (0..=QUOTA).filter(|_| limited.admit()).count();
         assert_eq!(free, QUOTA as usize, "places of the quota were lost");

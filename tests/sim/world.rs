@@ -38,7 +38,7 @@ pub(crate) struct World {
     pub(crate) live: Vec<usize>,
     pub(crate) allowed: Allowed,
     start: Instant,
-    /// The shard that rarely gets to run just now.
+    /// The shard that rarely gets to run just now, or behind the last the Redis thread.
     pub(crate) slow: usize,
     /// Channel that a client wants as soon as it is established.
     pub(crate) wishes: Vec<(usize, usize)>,
@@ -89,6 +89,7 @@ impl World {
         let draw = Draw {
             shards: random.u16(2..=5),
             apps: Arc::clone(&apps),
+            hears_redis: random.bool(),
             limits: BacklogLimits {
                 bytes: [2000, 20_000, 1 << 20][random.usize(0..3)],
                 wait: Duration::from_secs(10),
@@ -113,7 +114,8 @@ impl World {
         };
         let fleet = Fleet::new(&draw, &mut random);
         let mut model = Model::new(start);
-        model.cache.may_drop = is_small;
+        // What is kept of a channel that is no longer heard is forgotten.
+        model.cache.may_drop = is_small || draw.hears_redis;
         trace!("seed {seed}: {} shards, {:?}", draw.shards, draw.limits);
         Self {
             net: Net::new(random.fork(), draw.limits.total),
@@ -138,7 +140,7 @@ impl World {
 
     /// Lets one thing happen that is due: a part of a turn, a read, at a random place.
     pub(crate) fn stir(&mut self) {
-        match self.random.u8(0..20) {
+        match self.random.u8(0..22) {
             0..9 => {
                 let at = self.random.usize(0..self.fleet.nodes.len());
                 if at != self.slow || self.random.u8(0..8) == 0 {
@@ -157,11 +159,22 @@ impl World {
                     self.receive(number, most);
                 }
             }
-            _ => {
+            19 => {
                 let at = self.random.usize(0..self.fleet.nodes.len());
                 self.tell_writable(at);
             }
+            _ => {
+                if self.slow != self.fleet.nodes.len() || self.random.u8(0..8) == 0 {
+                    self.step_redis();
+                }
+            }
         }
+    }
+
+    /// The Redis thread and Redis do some of what they have to do. False if that is nothing.
+    pub(crate) fn step_redis(&mut self) -> bool {
+        let most = self.random.usize(0..4);
+        self.fleet.step_redis(most, &mut self.net)
     }
 
     fn any_live(&mut self) -> Option<usize> {

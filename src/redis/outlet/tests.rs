@@ -87,6 +87,15 @@ fn plain_channels_go_to_every_shard_and_the_others_to_their_home() {
 }
 
 #[test]
+fn a_home_alone_is_told_that_what_it_keeps_is_not_the_last_event() {
+    let (mut outlet, mut shards) = outlet();
+    outlet.forget(APP, "cache-c");
+    let home = usize::from(home_of(APP, SHARDS).0);
+    assert_eq!(given(&mut shards[home]), ["gap cache-c"]);
+    assert_eq!(given(&mut shards[1 - home]), [""; 0]);
+}
+
+#[test]
 fn an_over_full_shard_is_told_once_a_batch_of_each_channel_that_it_misses() {
     let (mut outlet, mut shards) = outlet();
     let home = usize::from(home_of(APP, SHARDS).0);
