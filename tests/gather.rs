@@ -364,6 +364,25 @@ fn while_redis_is_away_a_node_tells_what_it_knows_and_terminates_what_it_has() {
 }
 
 #[test]
+fn a_question_that_waits_when_redis_goes_away_waits_no_longer() {
+    on_slapback_nodes(2, |nodes, redis| {
+        let _here = subscribed(&nodes[0], "c1");
+        let mut silent = redis.client();
+        silent.say(&["SUBSCRIBE", "reverb"]);
+        assert_eq!(silent.hear(), "subscribe\nreverb\n1");
+        let since = Instant::now();
+        std::thread::scope(|scope| {
+            let asked = scope.spawn(|| told(&nodes[0], "/connections"));
+            // It is on its way once the stranger hears it.
+            assert!(silent.hear().contains("metrics"));
+            redis.kill();
+            assert_eq!(asked.join().unwrap().1, r#"{"connections":1}"#);
+        });
+        assert!(since.elapsed() < AT_ONCE, "{:?}", since.elapsed());
+    });
+}
+
+#[test]
 fn a_node_that_has_died_is_not_waited_for() {
     on_nodes(2, |cluster| {
         let third = cluster.another();

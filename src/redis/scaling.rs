@@ -134,7 +134,7 @@ impl Scaling {
 
     /// When [`Self::turn`] has something to do next.
     pub(super) fn deadline(&self, now: Instant) -> Option<Instant> {
-        let asking = self.asking.gather.deadline();
+        let asking = self.asking.deadline();
         let links = [self.publisher.deadline(), self.subscriber.deadline()];
         links
             .into_iter()
@@ -171,10 +171,7 @@ impl Scaling {
             self.subscriber.subscribe("SUBSCRIBE", own);
         }
         self.bus.handle_tick(now, &mut self.effects);
-        let Asking {
-            gather, effects, ..
-        } = &mut self.asking;
-        gather.handle_tick(now, effects);
+        self.asking.handle_tick(now);
         self.carry_out(now, outlet);
     }
 
@@ -197,10 +194,7 @@ impl Scaling {
             // What the shards know of a question: it bears the number under which they were asked.
             Message::Answer(whole) => {
                 let Part { ask, facts } = *whole;
-                let Asking {
-                    gather, effects, ..
-                } = &mut self.asking;
-                gather.handle_own(now, ask.session.slot.0, facts, effects);
+                self.asking.handle_own(now, ask.session.slot.0, facts);
             }
             _ => {}
         }
@@ -259,10 +253,7 @@ impl Scaling {
     }
 
     fn gather(&mut self, now: Instant, ask: Ask) {
-        let Asking {
-            gather, effects, ..
-        } = &mut self.asking;
-        gather.handle_ask(now, ask, self.bus.is_live(), effects);
+        self.asking.handle_ask(now, ask, self.bus.is_live());
     }
 
     /// Writes what it can.
@@ -324,12 +315,7 @@ impl Scaling {
             };
             match self.replies.pop_front() {
                 Some(Reply::Message) => self.bus.handle_reply(receivers, &mut self.effects),
-                Some(Reply::Question(key)) => {
-                    let Asking {
-                        gather, effects, ..
-                    } = &mut self.asking;
-                    gather.handle_heard(now, &key, receivers, effects);
-                }
+                Some(Reply::Question(key)) => self.asking.handle_heard(now, &key, receivers),
                 Some(Reply::Asked(node)) => self.bus.handle_asked(&node, receivers),
                 Some(Reply::Other) | None => {}
             }
@@ -374,6 +360,7 @@ impl Scaling {
         if self.bus.publisher_works() {
             self.metrics.add(Counter::RedisLost, 1);
             self.bus.handle_publisher_down(&mut self.effects);
+            self.asking.handle_loss(now);
         }
     }
 
@@ -382,6 +369,7 @@ impl Scaling {
         if self.bus.subscriber_works() {
             self.metrics.add(Counter::RedisLost, 1);
             self.bus.handle_subscriber_down(&mut self.effects);
+            self.asking.handle_loss(now);
         }
     }
 }

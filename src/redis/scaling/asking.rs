@@ -14,10 +14,12 @@ use crate::redis::envelope;
 use crate::redis::gather::{Asker, Effect, Gather};
 use crate::redis::metric::{self, ANSWER_BYTES_MAX};
 use crate::redis::php::Metric;
+use crate::shard::question::Ask;
 
 /// The questions, and what it takes to read them.
 pub(super) struct Asking {
-    pub(super) gather: Gather,
+    gather: Gather,
+    /// What the machine wants.
     pub(super) effects: Vec<Effect>,
     scratch: metric::Scratch,
 }
@@ -29,6 +31,43 @@ impl Asking {
             effects: Vec::new(),
             scratch: metric::Scratch::default(),
         }
+    }
+
+    /// A call asks; the other nodes are asked too, if they can be.
+    pub(super) fn handle_ask(&mut self, now: Instant, ask: Ask, has_bus: bool) {
+        self.gather.handle_ask(now, ask, has_bus, &mut self.effects);
+    }
+
+    /// This node's shards have answered what bore this number.
+    pub(super) fn handle_own(&mut self, now: Instant, ticket: u32, facts: Facts) {
+        self.gather
+            .handle_own(now, ticket, facts, &mut self.effects);
+    }
+
+    /// Redis has put a question to so many.
+    pub(super) fn handle_heard(&mut self, now: Instant, key: &str, receivers: i64) {
+        self.gather
+            .handle_heard(now, key, receivers, &mut self.effects);
+    }
+
+    /// Does what is due.
+    pub(super) fn handle_tick(&mut self, now: Instant) {
+        self.gather.handle_tick(now, &mut self.effects);
+    }
+
+    /// When [`Self::handle_tick`] has something to do.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.gather.deadline()
+    }
+
+    /// A number for a deed of the shards whose answer is for nobody.
+    pub(super) fn draw_ticket(&mut self) -> u32 {
+        self.gather.draw_ticket()
+    }
+
+    /// A connection is lost: nobody on the bus answers any more.
+    pub(super) fn handle_loss(&mut self, now: Instant) {
+        self.gather.handle_loss(now, &mut self.effects);
     }
 
     /// A node asks; a PHP node has no name.

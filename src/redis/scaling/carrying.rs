@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use tracing::warn;
 
-use super::asking::{self, Asking};
+use super::asking;
 use super::{Reply, Scaling};
 use crate::metrics::Counter;
 use crate::proto::api::Question;
@@ -22,12 +22,6 @@ impl Scaling {
         while !(self.effects.is_empty() && self.asking.effects.is_empty()) {
             for effect in std::mem::take(&mut self.effects) {
                 self.carry_out_one(now, effect, outlet);
-            }
-            if !self.bus.is_live() {
-                let Asking {
-                    gather, effects, ..
-                } = &mut self.asking;
-                gather.handle_loss(now, effects);
             }
             for effect in std::mem::take(&mut self.asking.effects) {
                 self.carry_out_asking(effect, outlet);
@@ -60,7 +54,7 @@ impl Scaling {
             }
             Effect::Deliver(Payload::Event(broadcast, stamp)) => outlet.deliver(&broadcast, stamp),
             Effect::Deliver(Payload::Terminate { app, user }) => {
-                let ticket = self.asking.gather.draw_ticket();
+                let ticket = self.asking.draw_ticket();
                 outlet.ask(ticket, app, Arc::new(Question::Terminate { user }));
             }
             Effect::Taken(Caller { session, asks }) => match asks {
