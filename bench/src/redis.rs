@@ -2,13 +2,17 @@
 //! bare subscriber that reads and throws away, behind the same publisher.
 //!
 //! Starts a `redis-server` of its own. Redis and the publisher run on CPU 1, whoever reads on CPU 0;
-//! a script in Redis publishes, so that the publisher is never what limits.
+//! a script in Redis publishes, so that the publisher is never what limits. Where the server keeps
+//! up with the bare subscriber Redis is what limits; what the server can take shows once it finds a
+//! backlog, which Redis has only to write.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::fanout::{Process, server_command, spawn_on_sender_cpu, wait_for};
 use crate::publisher::KEY;
@@ -21,10 +25,14 @@ pub const ROLE: &str = "redis-floor";
 
 /// Bytes of one payload.
 const PAYLOAD_BYTES: usize = 200;
-/// Calls that are under way at once, so that Redis never waits for the next.
-const UNANSWERED_MAX: usize = 4;
-/// Messages that one call of the script publishes.
-const CHUNK: u64 = 1000;
+/// Calls that are under way beside the last, so that Redis never waits for the next.
+const UNANSWERED_MAX: usize = 1;
+/// Messages that one call of the script publishes. Redis writes 64 KiB to a reader in a turn of its
+/// loop: of larger calls most would lie there until the last, and Redis and the reader would work
+/// one after the other instead of at once.
+const CHUNK: u64 = 200;
+/// Messages that a backlog holds.
+const BACKLOG: u64 = 300_000;
 /// Sockets of the row with subscribers.
 const SUBSCRIBERS: usize = 100;
 /// Messages of a round with subscribers: each is delivered to all of them.
@@ -53,6 +61,15 @@ impl Prefix {
     }
 }
 
+/// When the reader gets the messages.
+#[derive(Clone, Copy, PartialEq)]
+enum Feed {
+    /// As they are published.
+    Live,
+    /// Once all are: it is stopped until then.
+    Backlog,
+}
+
 /// One row: rounds of messages a second and of nanoseconds of the reader's CPU for each.
 #[derive(Default)]
 struct Row {
@@ -68,19 +85,34 @@ pub fn measure(options: &Options) -> Result<bool, Failure> {
     let mut floor = Floor::start(redis.port)?;
     let mut server = Server::start(&binary, redis.port)?;
     let messages = options.events * 3000;
-    let (mut rows, mut is_exact) = (<[Row; 3]>::default(), true);
+    let (mut rows, mut is_exact) = (<[Row; 4]>::default(), true);
     for round in 1..=options.rounds {
         eprintln!("round {round} of {}", options.rounds);
-        let [bare, alone, subscribed] = &mut rows;
+        let [bare, live, backlog, subscribed] = &mut rows;
         let reader = (Prefix::Floor, floor.process.0.id());
-        bare.add(messages, redis.time(reader, messages, || floor.ends())?);
+        let ends = || floor.ends();
+        bare.add(messages, redis.time(reader, Feed::Live, messages, ends)?);
         let reader = (Prefix::Laravel, server.process.0.id());
-        alone.add(messages, redis.time(reader, messages, || server.ends())?);
+        for (row, feed, messages) in [
+            (live, Feed::Live, messages),
+            (backlog, Feed::Backlog, BACKLOG),
+        ] {
+            row.add(
+                messages,
+                redis.time(reader, feed, messages, || server.ends())?,
+            );
+        }
         is_exact &= server.deliver(&mut redis, subscribed)?;
     }
-    let published = options.rounds as u64 * (messages + 1 + DELIVERED);
+    let published = options.rounds as u64 * (messages + 1 + BACKLOG + 1 + DELIVERED);
     let taken = server.stop()?;
     let lost = published.saturating_sub(taken);
+    print(&rows);
+    println!("published {published}, lost {lost}");
+    Ok(is_exact && lost == 0)
+}
+
+fn print(rows: &[Row; 4]) {
     println!(
         "{:<34} {:>12} {:>14} {:>8}",
         "redis, 200 bytes", "messages/s", "CPU ns each", "ratio"
@@ -89,10 +121,11 @@ pub fn measure(options: &Options) -> Result<bool, Failure> {
     for (name, row) in [
         "bare subscriber",
         "server, no subscribers",
+        "server, no subscribers, a backlog",
         "server, 100 subscribers",
     ]
     .into_iter()
-    .zip(&rows)
+    .zip(rows)
     {
         let (rate, ns) = (
             median(row.per_second.iter().copied()),
@@ -100,8 +133,6 @@ pub fn measure(options: &Options) -> Result<bool, Failure> {
         );
         println!("{name:<34} {rate:>12.0} {ns:>14.0} {:>8.2}", rate / base);
     }
-    println!("published {published}, lost {lost}");
-    Ok(is_exact && lost == 0)
 }
 
 /// The process that reads and throws away, until Redis closes.
@@ -177,19 +208,29 @@ impl Redis {
     }
 
     /// Publishes so many messages, then one to the subscribers, and gives how long it took until the
-    /// reader has had it, and what its process ran meanwhile.
+    /// reader has had it, and what its process ran meanwhile. A backlog takes its time from when the
+    /// reader goes on.
     fn time(
         &mut self,
         (prefix, reader): (Prefix, u32),
+        feed: Feed,
         messages: u64,
         ends: impl FnOnce() -> Result<(), Failure>,
     ) -> Result<(Duration, u64), Failure> {
         let before = cpu::used_ns(reader)?;
-        let started = Instant::now();
+        let mut started = Instant::now();
+        if feed == Feed::Backlog {
+            signal(reader, Signal::STOP)?;
+        }
         for from in (0..messages).step_by(usize::try_from(CHUNK)?) {
             self.publish(prefix, "numbers", from, CHUNK.min(messages - from))?;
         }
         self.publish(prefix, CHANNEL, 0, 1)?;
+        if feed == Feed::Backlog {
+            self.settle(0)?;
+            started = Instant::now();
+            signal(reader, Signal::CONT)?;
+        }
         ends()?;
         self.settle(0)?;
         Ok((started.elapsed(), cpu::used_ns(reader)? - before))
@@ -318,15 +359,18 @@ impl Server {
 
     /// Ends it, and gives how many messages it has taken.
     fn stop(mut self) -> Result<u64, Failure> {
-        let pid = i32::try_from(self.process.0.id())?;
-        let pid = rustix::process::Pid::from_raw(pid).ok_or("no process")?;
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
+        signal(self.process.0.id(), Signal::TERM)?;
         let line = line_with(&mut self.said, "stopped: ")?;
         let taken = line
             .split_whitespace()
             .find_map(|word| word.strip_prefix("ingest_taken="));
         Ok(taken.ok_or("nothing was taken")?.parse()?)
     }
+}
+
+fn signal(process: u32, signal: Signal) -> Result<(), Failure> {
+    let pid = Pid::from_raw(i32::try_from(process)?).ok_or("no process")?;
+    Ok(kill_process(pid, signal)?)
 }
 
 /// Nobody asks for latencies here.
