@@ -275,7 +275,7 @@ pub fn number(out: &mut Vec<u8>, number: impl itoa::Integer) {
 /// is not ASCII as `\uXXXX` in UTF-16.
 pub fn escape(out: &mut Vec<u8>, text: &str) {
     let mut rest = text;
-    while let Some(at) = rest.bytes().position(needs_escape) {
+    while let Some(at) = first_escape(rest.as_bytes()) {
         let (plain, tail) = rest.split_at_checked(at).unwrap_or((rest, ""));
         out.extend_from_slice(plain.as_bytes());
         let mut chars = tail.chars();
@@ -326,8 +326,28 @@ fn escape_in_html(c: char) -> &'static [u8] {
     }
 }
 
+/// The place of the first byte that needs an escape.
+fn first_escape(bytes: &[u8]) -> Option<usize> {
+    let (chunks, _) = bytes.as_chunks::<CHUNK_BYTES>();
+    let is_plain = |chunk: &&[u8; CHUNK_BYTES]| {
+        let any = |any, &byte| any | needs_escape(byte);
+        !chunk.iter().fold(false, any)
+    };
+    let plain = chunks.iter().take_while(is_plain).count() * CHUNK_BYTES;
+    let mut rest = bytes.get(plain..)?.iter();
+    Some(plain + rest.position(|&byte| needs_escape(byte))?)
+}
+
+/// Bytes that are looked at at once: a vector register or two.
+const CHUNK_BYTES: usize = 32;
+
+#[expect(
+    clippy::needless_bitwise_bool,
+    reason = "without branches a whole chunk is looked at in a few instructions"
+)]
 fn needs_escape(byte: u8) -> bool {
-    !(0x20..0x80).contains(&byte) || matches!(byte, b'"' | b'\\' | b'/')
+    // As signed numbers, those that are not ASCII are below zero.
+    (byte.cast_signed() < 0x20) | (byte == b'"') | (byte == b'\\') | (byte == b'/')
 }
 
 fn escape_char(out: &mut Vec<u8>, c: char) {

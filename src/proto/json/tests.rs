@@ -126,6 +126,19 @@ fn escapes_are_those_of_php() {
     assert_eq!(escaped("\u{8}\u{c}\r\t\u{7f}<&'"), "\\b\\f\\r\\t\u{7f}<&'");
 }
 
+#[test]
+fn what_needs_an_escape_gets_it_wherever_it_stands() {
+    for length in 1..3 * CHUNK_BYTES {
+        for at in 0..length {
+            let (before, behind) = ("x".repeat(at), "x".repeat(length - at - 1));
+            assert_eq!(
+                escaped(&format!("{before}/{behind}")),
+                format!("{before}\\/{behind}")
+            );
+        }
+    }
+}
+
 fn any_json() -> impl Strategy<Value = serde_json::Value> {
     let leaf = prop_oneof![
         Just(serde_json::Value::Null),
