@@ -17,6 +17,7 @@ pub struct Scratch {
     outer: Workspace,
     inner: Workspace,
     data: String,
+    frame: Vec<u8>,
 }
 
 /// A message that is no event of Laravel's: why.
@@ -37,7 +38,12 @@ pub fn read(
     let Ok(payload) = str::from_utf8(payload) else {
         return Err(NotAnEvent("it is not UTF-8"));
     };
-    let Scratch { outer, inner, data } = scratch;
+    let Scratch {
+        outer,
+        inner,
+        data,
+        frame,
+    } = scratch;
     let (mut name, mut value, mut except) = (None, Value::Null, None);
     let read = json::visit(payload, outer, |child| match (child.key, child.value) {
         (Some("event"), Value::Text { text, .. }) => name = Some(text),
@@ -60,13 +66,14 @@ pub fn read(
         Value::Object { raw } if raw.contains(SOCKET_KEY) => without_socket(raw, inner, data),
         value => value.raw(),
     };
-    let frame = frame::text_frame(|out| event::api_event(out, name, data, channel));
+    frame.clear();
+    frame::text(frame, |out| event::api_event(out, name, data, channel));
     Ok(Broadcast {
         app,
         deliveries: vec![Delivery {
             channel: channel.into(),
             except,
-            frame,
+            frame: frame.as_slice().into(),
             is_kept: ChannelKind::of(channel).keeps(name),
         }],
         is_one_event: false,
