@@ -57,7 +57,7 @@ impl fmt::Display for SocketId {
 /// What is published in one go, on its way to the subscribers of channels of one app.
 ///
 /// An event for many channels is one broadcast, and so is a batch: its home takes it whole.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Broadcast {
     /// The app whose channels these are.
     pub app: AppIndex,

@@ -12,13 +12,10 @@ const CHANNEL: &str = "cache-c";
 /// Reads the bytes as a message, and as a name.
 pub fn run(input: &[u8]) {
     name(input);
-    let read = laravel::read(input, CHANNEL, AppIndex(0), &mut Scratch::default());
+    let read = laravel::read(input, CHANNEL, &mut Scratch::default());
     let plain = serde_json::from_slice::<Value>(input).ok();
-    let Ok(broadcast) = read else {
+    let Ok(delivery) = read else {
         return;
-    };
-    let [delivery] = &broadcast.deliveries[..] else {
-        panic!("one delivery");
     };
     let frame = frame::payload(&delivery.frame);
     let sent: Value = serde_json::from_slice(frame).expect("a frame is JSON");

@@ -259,10 +259,10 @@ impl Events {
         let Ok(channel) = str::from_utf8(channel) else {
             return self.refuse(None, "its channel is not UTF-8");
         };
-        match laravel::read(payload, channel, app, &mut self.scratch) {
-            Ok(broadcast) => {
+        match laravel::read(payload, channel, &mut self.scratch) {
+            Ok(delivery) => {
                 self.metrics.add(Counter::IngestTaken, 1);
-                outlet.deliver(&Arc::new(broadcast), None);
+                outlet.gather(app, delivery);
             }
             Err(why) => self.refuse(Some(channel), why),
         }

@@ -5,7 +5,7 @@
 //! `socket` that Laravel leaves in it.
 
 use crate::app::AppIndex;
-use crate::broadcast::{Broadcast, Delivery, SocketId};
+use crate::broadcast::{Delivery, SocketId};
 use crate::proto::channel::ChannelKind;
 use crate::proto::json::{self, Malformed, Value, Workspace};
 use crate::proto::{event, frame};
@@ -29,12 +29,7 @@ pub struct NotAnEvent(&'static str);
 ///
 /// # Errors
 /// It is not a JSON object with a name in `event`.
-pub fn read(
-    payload: &[u8],
-    channel: &str,
-    app: AppIndex,
-    scratch: &mut Scratch,
-) -> Result<Broadcast, NotAnEvent> {
+pub fn read(payload: &[u8], channel: &str, scratch: &mut Scratch) -> Result<Delivery, NotAnEvent> {
     let Ok(payload) = str::from_utf8(payload) else {
         return Err(NotAnEvent("it is not UTF-8"));
     };
@@ -68,15 +63,11 @@ pub fn read(
     };
     frame.clear();
     frame::text(frame, |out| event::api_event(out, name, data, channel));
-    Ok(Broadcast {
-        app,
-        deliveries: vec![Delivery {
-            channel: channel.into(),
-            except,
-            frame: frame.as_slice().into(),
-            is_kept: ChannelKind::of(channel).keeps(name),
-        }],
-        is_one_event: false,
+    Ok(Delivery {
+        channel: channel.into(),
+        except,
+        frame: frame.as_slice().into(),
+        is_kept: ChannelKind::of(channel).keeps(name),
     })
 }
 

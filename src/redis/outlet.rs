@@ -26,6 +26,8 @@ pub(super) struct Outlet {
     ends: Ends,
     shards: u16,
     metrics: Arc<Metrics>,
+    /// Events of one app that are sent together: no more than one read has brought.
+    gathered: Broadcast,
     /// By shard: the channels of which it is told in this batch that events were lost.
     gaps: Vec<HashSet<Gap, RandomState>>,
 }
@@ -43,17 +45,29 @@ impl Outlet {
             ends,
             shards,
             metrics,
+            gathered: Broadcast::nothing(AppIndex(0)),
             gaps,
         }
     }
 
-    /// Sends one event to its subscribers. Plain channels go straight to every shard; presence and
+    /// Takes one event, to be sent with the others of its app: when the batch ends, or before
+    /// anything else is said.
+    pub(super) fn gather(&mut self, app: AppIndex, delivery: Delivery) {
+        if self.gathered.app != app {
+            self.send_gathered();
+            self.gathered.app = app;
+        }
+        self.gathered.deliveries.push(delivery);
+    }
+
+    /// Sends events to their subscribers. Plain channels go straight to every shard; presence and
     /// cache channels have what must stay in one order at their home, so they go there.
-    pub(super) fn deliver(&mut self, broadcast: &Arc<Broadcast>, stamp: Option<Stamp>) {
+    pub(super) fn deliver(&mut self, broadcast: Arc<Broadcast>, stamp: Option<Stamp>) {
         let is_of_home = |delivery: &Delivery| {
             let kind = ChannelKind::of(&delivery.channel);
             kind.is_presence() || kind.is_cache()
         };
+        self.send_gathered();
         if broadcast.deliveries.is_empty() {
             return;
         }
@@ -63,16 +77,16 @@ impl Outlet {
             .filter(|delivery| is_of_home(delivery))
             .count();
         if ordered == 0 {
-            self.push_plain(broadcast);
+            self.push_plain(&broadcast);
         } else if ordered == broadcast.deliveries.len() {
-            self.push_ordered(broadcast, stamp);
+            self.push_ordered(&broadcast, stamp);
         } else {
-            let deliveries = broadcast.deliveries.iter().cloned();
-            let (ordered, plain) = deliveries.partition(is_of_home);
+            let whole = Arc::unwrap_or_clone(broadcast);
+            let (ordered, plain) = whole.deliveries.into_iter().partition(is_of_home);
             let part = |deliveries| {
                 Arc::new(Broadcast {
                     deliveries,
-                    ..**broadcast
+                    ..whole
                 })
             };
             self.push_plain(&part(plain));
@@ -82,6 +96,7 @@ impl Outlet {
 
     /// Says something to one shard; it is woken by [`Self::wake`].
     pub(super) fn tell(&mut self, shard: ShardIndex, message: Message) {
+        self.send_gathered();
         if self.ends.push(shard, message) {
             self.metrics.add(Counter::Spilled, 1);
         }
@@ -142,6 +157,14 @@ impl Outlet {
         self.ends.has_news()
     }
 
+    fn send_gathered(&mut self) {
+        if !self.gathered.deliveries.is_empty() {
+            let nothing = Broadcast::nothing(self.gathered.app);
+            let gathered = std::mem::replace(&mut self.gathered, nothing);
+            self.deliver(Arc::new(gathered), None);
+        }
+    }
+
     fn push_plain(&mut self, broadcast: &Arc<Broadcast>) {
         for shard in (0..self.shards).map(ShardIndex) {
             self.push(shard, Message::Deliver(Arc::clone(broadcast)), broadcast);
@@ -158,8 +181,9 @@ impl Outlet {
         self.push(home_of(broadcast.app, self.shards), message, broadcast);
     }
 
-    /// Ends a batch: wakes the shards that were given anything.
+    /// Ends a batch: sends what was gathered, and wakes the shards that were given anything.
     pub(super) fn wake(&mut self) {
+        self.send_gathered();
         self.ends.wake();
         self.gaps.iter_mut().for_each(HashSet::clear);
     }

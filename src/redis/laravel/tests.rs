@@ -5,16 +5,14 @@ use proptest::prelude::*;
 
 use super::*;
 
-const APP: AppIndex = AppIndex(3);
-
-fn broadcast(payload: &str, channel: &str) -> Result<Broadcast, NotAnEvent> {
-    read(payload.as_bytes(), channel, APP, &mut Scratch::default())
+fn delivery(payload: &str, channel: &str) -> Result<Delivery, NotAnEvent> {
+    read(payload.as_bytes(), channel, &mut Scratch::default())
 }
 
 /// What a subscriber of `c` hears.
 fn heard(payload: &str) -> String {
-    let broadcast = broadcast(payload, "c").unwrap();
-    let text = frame::payload(&broadcast.deliveries[0].frame).to_vec();
+    let delivery = delivery(payload, "c").unwrap();
+    let text = frame::payload(&delivery.frame).to_vec();
     String::from_utf8(text).unwrap()
 }
 
@@ -31,11 +29,7 @@ fn an_event_is_delivered_as_one_of_the_api() {
         r#"{"event":"App\\Events\\X","data":{"order":{"id":1},"socket":null},"#,
         r#""socket":null}"#
     );
-    let broadcast = broadcast(payload, "private-orders.1").unwrap();
-    assert_eq!(broadcast.app, APP);
-    let [delivery] = &broadcast.deliveries[..] else {
-        panic!("{broadcast:?}");
-    };
+    let delivery = delivery(payload, "private-orders.1").unwrap();
     assert_eq!(
         (&*delivery.channel, delivery.except),
         ("private-orders.1", None)
@@ -54,7 +48,7 @@ fn an_event_is_delivered_as_one_of_the_api() {
 fn a_socket_that_is_named_is_left_out_and_what_is_no_socket_is_nobody() {
     let except = |socket| {
         let payload = format!(r#"{{"event":"e","data":[],"socket":{socket}}}"#);
-        broadcast(&payload, "c").unwrap().deliveries[0].except
+        delivery(&payload, "c").unwrap().except
     };
     assert_eq!(except(r#""123.456""#), Some(SocketId { a: 123, b: 456 }));
     for nobody in ["null", "1", r#""""#, r#""x""#, "[]"] {
@@ -120,17 +114,17 @@ fn what_is_no_event_is_told_why() {
         (r#"{"event":["e"]}"#, "it has no event"),
         (r#"{"event":" "}"#, "it has no event"),
     ] {
-        assert_eq!(broadcast(payload, "c"), Err(NotAnEvent(why)), "{payload}");
+        assert_eq!(delivery(payload, "c"), Err(NotAnEvent(why)), "{payload}");
     }
     let mut scratch = Scratch::default();
-    assert!(read(b"\xff", "c", APP, &mut scratch).is_err());
+    assert!(read(b"\xff", "c", &mut scratch).is_err());
 }
 
 #[test]
 fn a_cache_channel_keeps_it() {
     let is_kept = |channel| {
-        let broadcast = broadcast(r#"{"event":"e","data":1}"#, channel).unwrap();
-        broadcast.deliveries[0].is_kept
+        let delivery = delivery(r#"{"event":"e","data":1}"#, channel).unwrap();
+        delivery.is_kept
     };
     assert!(is_kept("cache-c") && is_kept("private-cache-c"));
     assert!(!is_kept("c") && !is_kept("presence-c"));

@@ -70,10 +70,10 @@ fn told(message: &Message) -> String {
 fn plain_channels_go_to_every_shard_and_the_others_to_their_home() {
     let (mut outlet, mut shards) = outlet();
     outlet.deliver(
-        &Arc::new(event(&["a", "presence-b", "c", "private-cache-d"], 10)),
+        Arc::new(event(&["a", "presence-b", "c", "private-cache-d"], 10)),
         None,
     );
-    outlet.deliver(&Arc::new(event(&["presence-e"], 10)), None);
+    outlet.deliver(Arc::new(event(&["presence-e"], 10)), None);
     outlet.wake();
     let home = usize::from(home_of(APP, SHARDS).0);
     let away = 1 - home;
@@ -96,18 +96,46 @@ fn a_home_alone_is_told_that_what_it_keeps_is_not_the_last_event() {
 }
 
 #[test]
+fn what_is_gathered_goes_as_one_for_each_app_in_turn() {
+    let (mut outlet, mut shards) = outlet();
+    let home = usize::from(home_of(APP, SHARDS).0);
+    let other = AppIndex(0);
+    for (app, channel) in [(APP, "a"), (APP, "presence-b"), (APP, "c"), (other, "d")] {
+        let deliveries = event(&[channel], 10).deliveries;
+        outlet.gather(app, deliveries.into_iter().next().unwrap());
+    }
+    let before_the_end = ["deliver a c", "publish presence-b"];
+    assert_eq!(given(&mut shards[home]), before_the_end);
+    outlet.wake();
+    assert_eq!(given(&mut shards[home]), ["deliver d"]);
+    outlet.wake();
+    assert!(given(&mut shards[home]).is_empty());
+}
+
+#[test]
+fn what_is_gathered_goes_before_what_is_said_next() {
+    let (mut outlet, mut shards) = outlet();
+    let home = usize::from(home_of(APP, SHARDS).0);
+    let deliveries = event(&["cache-a"], 10).deliveries;
+    outlet.gather(APP, deliveries.into_iter().next().unwrap());
+    outlet.forget(APP, "cache-a");
+    let in_order = ["publish cache-a", "gap cache-a"];
+    assert_eq!(given(&mut shards[home]), in_order);
+}
+
+#[test]
 fn an_over_full_shard_is_told_once_a_batch_of_each_channel_that_it_misses() {
     let (mut outlet, mut shards) = outlet();
     let home = usize::from(home_of(APP, SHARDS).0);
     let away = 1 - home;
-    outlet.deliver(&Arc::new(event(&["a"], 2 * LIMIT_BYTES)), None);
+    outlet.deliver(Arc::new(event(&["a"], 2 * LIMIT_BYTES)), None);
     assert_eq!(given(&mut shards[away]), ["deliver a"]);
     for _ in 0..3 {
-        outlet.deliver(&Arc::new(event(&["b"], 10)), None);
+        outlet.deliver(Arc::new(event(&["b"], 10)), None);
     }
-    outlet.deliver(&Arc::new(event(&["cache-c"], 10)), None);
+    outlet.deliver(Arc::new(event(&["cache-c"], 10)), None);
     outlet.wake();
-    outlet.deliver(&Arc::new(event(&["b"], 10)), None);
+    outlet.deliver(Arc::new(event(&["b"], 10)), None);
     outlet.wake();
     // Its own ring is empty; only what its home could not order is lost to it.
     let elsewhere = [
@@ -123,7 +151,7 @@ fn an_over_full_shard_is_told_once_a_batch_of_each_channel_that_it_misses() {
         ["deliver a", "gap b", "gap cache-c", "gap b"]
     );
     assert_eq!(outlet.metrics.get(Counter::RedisGap), 5);
-    outlet.deliver(&Arc::new(event(&["b"], 10)), None);
+    outlet.deliver(Arc::new(event(&["b"], 10)), None);
     assert_eq!(given(&mut shards[home]), ["deliver b"]);
 }
 
@@ -131,9 +159,9 @@ fn an_over_full_shard_is_told_once_a_batch_of_each_channel_that_it_misses() {
 fn of_more_channels_than_can_be_named_the_app_is_told() {
     let (mut outlet, mut shards) = outlet();
     let home = usize::from(home_of(APP, SHARDS).0);
-    outlet.deliver(&Arc::new(event(&["a"], 2 * LIMIT_BYTES)), None);
+    outlet.deliver(Arc::new(event(&["a"], 2 * LIMIT_BYTES)), None);
     for number in 0..2 * GAPS_MAX {
-        outlet.deliver(&Arc::new(event(&[&format!("c{number}")], 10)), None);
+        outlet.deliver(Arc::new(event(&[&format!("c{number}")], 10)), None);
     }
     outlet.wake();
     let mut all = Vec::new();

@@ -52,7 +52,7 @@ impl Scaling {
                 self.say_on_bus(&text, Reply::Message);
                 self.scratch.text = text;
             }
-            Effect::Deliver(Payload::Event(broadcast, stamp)) => outlet.deliver(&broadcast, stamp),
+            Effect::Deliver(Payload::Event(broadcast, stamp)) => outlet.deliver(broadcast, stamp),
             Effect::Deliver(Payload::Terminate { app, user }) => {
                 let ticket = self.asking.draw_ticket();
                 outlet.ask(ticket, app, Arc::new(Question::Terminate { user }));
