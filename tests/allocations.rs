@@ -1,18 +1,19 @@
 //! Deliveries allocate nothing: a counting allocator watches the shard's thread while 1,000 events
-//! reach 1,000 subscribers through the real flusher, on both drivers.
+//! reach 1,000 subscribers through the real flusher, on both drivers. It watches the thread of Redis
+//! too, which may allocate what it hands on and nothing else.
 #![allow(unsafe_code, clippy::unwrap_used, clippy::expect_used)]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::io::{Read, Write as _};
-use std::net::{SocketAddr, TcpStream};
-use std::sync::Arc;
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use md5::{Digest, Md5};
 use slapback::app::{AppSettings, Apps, ClientEvents, Signer};
-use slapback::config::DriverChoice;
+use slapback::config::{DriverChoice, Ingest, IngestSource, RedisAddress, RedisServer, Topology};
 use slapback::edge::flush::{self, Driver};
 use slapback::fleet::{Blueprint, Fleet, Shards};
 use slapback::hex;
@@ -31,6 +32,15 @@ const PER_EVENT_MAX: u64 = 24;
 /// Buffers of the shard that may grow once more after the warm-up, in a million deliveries.
 const LATE_GROWTH_MAX: u64 = 8;
 
+/// What a message of Redis may allocate on its thread: the frame, and the channel's name.
+const PER_MESSAGE: u64 = 2;
+/// Messages that Redis says in one go, and how often it does.
+const MESSAGES: usize = 1000;
+const TIMES: u64 = 10;
+/// What each read of them allocates besides comes to one for so many messages at most.
+const SHARED_BY: u64 = 5;
+
+const PATIENCE: Duration = Duration::from_secs(20);
 const SECRET: &str = "secret";
 const ESTABLISHED: &[u8] = b"pusher:connection_established";
 const SUBSCRIBED: &[u8] = br#""data":"{}","channel":"feed"}"#;
@@ -40,12 +50,16 @@ const ANSWER: &[u8] = b"\r\n\r\n{}";
 static ALLOCATOR: Counting = Counting;
 
 static ON_SHARDS: AtomicU64 = AtomicU64::new(0);
+static ON_REDIS: AtomicU64 = AtomicU64::new(0);
+
+/// Held by the one test whose threads are counted.
+static TURN: Mutex<()> = Mutex::new(());
 
 thread_local! {
-    static IS_SHARD: Cell<bool> = const { Cell::new(false) };
+    static COUNTER: Cell<Option<&'static AtomicU64>> = const { Cell::new(None) };
 }
 
-/// The system's allocator; counts what threads named `shard-…` ask of it.
+/// The system's allocator; counts what threads named `shard-…` and `redis` ask of it.
 struct Counting;
 
 // SAFETY: every call goes to the system's allocator as it came; counting touches no memory that
@@ -70,31 +84,36 @@ unsafe impl GlobalAlloc for Counting {
 }
 
 fn count() {
-    // A thread that is ending has no such flag any more, and is no shard at work.
-    let is_shard = IS_SHARD.try_with(|is_shard| {
-        if !is_shard.get() {
-            is_shard.set(is_named_shard());
+    // A thread that is ending has no such counter any more, and is not at work.
+    let counter = COUNTER.try_with(|counter| {
+        if counter.get().is_none() {
+            counter.set(counter_by_name());
         }
-        is_shard.get()
+        counter.get()
     });
-    if is_shard == Ok(true) {
-        ON_SHARDS.fetch_add(1, Ordering::Relaxed);
+    if let Ok(Some(counter)) = counter {
+        counter.fetch_add(1, Ordering::Relaxed);
     }
 }
 
 /// Asks the kernel, since the standard library would allocate the answer.
-fn is_named_shard() -> bool {
+fn counter_by_name() -> Option<&'static AtomicU64> {
     let mut name = [0_u8; 16];
     // SAFETY: the call writes at most 16 bytes, and `name` has them.
     unsafe { libc::prctl(libc::PR_GET_NAME, name.as_mut_ptr()) };
-    name.starts_with(b"shard-")
+    match name {
+        name if name.starts_with(b"shard-") => Some(&ON_SHARDS),
+        name if name.starts_with(b"redis\0") => Some(&ON_REDIS),
+        _ => None,
+    }
 }
 
 #[test]
 fn a_delivery_allocates_nothing_on_either_driver() {
+    let _turn = TURN.lock().unwrap();
     for choice in [DriverChoice::Uring, DriverChoice::Epoll] {
         let opened = flush::open(choice).expect("this kernel allows io_uring");
-        let fleet = start(opened.driver);
+        let fleet = start(opened.driver, None);
         let mut subscribers = Vec::new();
         let mut publisher = connect(fleet.address);
         subscribers.push(subscribe(fleet.address));
@@ -116,7 +135,66 @@ fn a_delivery_allocates_nothing_on_either_driver() {
     }
 }
 
-fn start(driver: Driver) -> Fleet {
+#[test]
+fn a_message_of_redis_allocates_what_is_handed_on() {
+    let _turn = TURN.lock().unwrap();
+    let redis = TcpListener::bind("127.0.0.1:0").unwrap();
+    let driver = flush::open(DriverChoice::Auto).unwrap().driver;
+    let fleet = start(driver, Some(ingest(redis.local_addr().unwrap().port())));
+    let mut redis = redis.accept().unwrap().0;
+    redis.set_read_timeout(Some(PATIENCE)).unwrap();
+    read_until(&mut redis, b"PSUBSCRIBE\r\n$7\r\nprefix*\r\n");
+    let mut subscriber = subscribe(fleet.address);
+    let text = format!(r#"{{"event":"tick","data":"{}","socket":null}}"#, data());
+    let parts = ["pmessage", "prefix*", "prefixfeed", &text];
+    let parts = parts.map(|part| format!("${}\r\n{part}\r\n", part.len()));
+    let said = format!("*4\r\n{}", parts.concat()).repeat(MESSAGES);
+    let expected = frame(&format!(r#"\"{}\""#, data())).repeat(MESSAGES);
+    let mut received = vec![0; expected.len()];
+    let mut hear = |times| {
+        for _ in 0..times {
+            redis.write_all(said.as_bytes()).unwrap();
+            subscriber.read_exact(&mut received).unwrap();
+            assert_eq!(received, expected);
+        }
+    };
+    hear(1);
+    let before = ON_REDIS.load(Ordering::Relaxed);
+    hear(TIMES);
+    let allocations = ON_REDIS.load(Ordering::Relaxed) - before;
+    let messages = TIMES * u64::try_from(MESSAGES).unwrap();
+    println!("{allocations} for {messages} messages");
+    assert!(
+        allocations <= messages * PER_MESSAGE + messages / SHARED_BY,
+        "{allocations} allocations for {messages} messages"
+    );
+    drop((redis, subscriber));
+    fleet.drain();
+}
+
+fn ingest(port: u16) -> Ingest {
+    Ingest {
+        server: RedisServer {
+            address: RedisAddress::Tcp {
+                host: "127.0.0.1".into(),
+                port,
+            },
+            tls: None,
+            username: None,
+            password: None,
+            database: 0,
+            topology: Topology::Single,
+        },
+        sources: vec![IngestSource {
+            prefix: "prefix".into(),
+            app_id: "app".into(),
+        }],
+        by_interest: false,
+        message_bytes: 1 << 20,
+    }
+}
+
+fn start(driver: Driver, ingest: Option<Ingest>) -> Fleet {
     let app = AppSettings {
         ping_interval_s: 3600,
         client_events: ClientEvents::All,
@@ -148,7 +226,7 @@ fn start(driver: Driver) -> Fleet {
         ring_bytes: 64 << 20,
         connections_max: 10 * SUBSCRIBERS,
         drain: Duration::ZERO,
-        ingest: None,
+        ingest,
         scaling: None,
         redis: Arc::default(),
     })
@@ -165,7 +243,7 @@ fn allocations(publisher: &mut TcpStream, subscribers: &mut [TcpStream]) -> u64 
 
 /// Publishes in bursts, and reads everything that comes of one before the next.
 fn publish(publisher: &mut TcpStream, subscribers: &mut [TcpStream], events: u64) {
-    let (request, frame) = (request(), frame());
+    let (request, frame) = (request(), frame(&data()));
     let bursts: usize = BURSTS.iter().sum();
     for _ in 0..usize::try_from(events).unwrap() / bursts {
         for burst in BURSTS {
@@ -185,8 +263,7 @@ fn publish(publisher: &mut TcpStream, subscribers: &mut [TcpStream], events: u64
 
 fn connect(address: SocketAddr) -> TcpStream {
     let stream = TcpStream::connect(address).unwrap();
-    let patience = Some(Duration::from_secs(20));
-    stream.set_read_timeout(patience).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
     stream.set_nodelay(true).unwrap();
     stream
 }
@@ -238,8 +315,9 @@ fn request() -> Vec<u8> {
     .into_bytes()
 }
 
-fn frame() -> Vec<u8> {
-    let message = format!(r#"{{"event":"tick","data":"{}","channel":"feed"}}"#, data());
+/// What a subscriber of `feed` gets; `data` has its escapes.
+fn frame(data: &str) -> Vec<u8> {
+    let message = format!(r#"{{"event":"tick","data":"{data}","channel":"feed"}}"#);
     let length = u16::try_from(message.len()).unwrap();
     let mut frame = vec![0x81, 126];
     frame.extend(length.to_be_bytes());
