@@ -28,9 +28,9 @@ const PAYLOAD_BYTES: usize = 200;
 /// Calls that are under way beside the last, so that Redis never waits for the next.
 const UNANSWERED_MAX: usize = 1;
 /// Messages that one call of the script publishes. Redis writes 64 KiB to a reader in a turn of its
-/// loop: of larger calls most would lie there until the last, and Redis and the reader would work
-/// one after the other instead of at once.
-const CHUNK: u64 = 200;
+/// loop, and all calls under way may come in one turn: of larger ones more and more would lie there
+/// until the last, and Redis and the reader would work one after the other instead of at once.
+const CHUNK: u64 = 100;
 /// Messages that a backlog holds.
 const BACKLOG: u64 = 300_000;
 /// Sockets of the row with subscribers.
@@ -45,7 +45,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const SCRIPT: &str = "for i = 0, ARGV[3] - 1 do redis.call('PUBLISH', ARGV[1], \
                       ARGV[4] .. string.format('%010d', ARGV[2] + i) .. ARGV[5]) end";
 
-/// Whose messages these are: the others do not read them.
+/// Whose messages these are: the others do not read them. All are of one length, for Redis to do
+/// the same for everyone.
 #[derive(Clone, Copy)]
 enum Prefix {
     Floor,
@@ -55,7 +56,7 @@ enum Prefix {
 impl Prefix {
     fn text(self) -> &'static str {
         match self {
-            Self::Floor => "floor_",
+            Self::Floor => "bare_subscribers_",
             Self::Laravel => "laravel_database_",
         }
     }
