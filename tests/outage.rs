@@ -341,6 +341,36 @@ fn a_node_that_has_left_in_good_order_is_not_missed_when_redis_cuts_a_subscripti
     });
 }
 
+/// Publishers move on to the next node when theirs leaves.
+#[test]
+fn a_rolling_restart_under_traffic_loses_nothing_and_closes_nobody_elsewhere() {
+    on_nodes(3, |cluster| {
+        let mut client = subscribed(&cluster.nodes[0], "c");
+        let (mut count, mut names) = (0, Vec::new());
+        for round in 1..=2 {
+            let until = Instant::now() + Duration::from_millis(500);
+            let leaving = &cluster.nodes[round];
+            while Instant::now() < until {
+                let data = count.to_string();
+                api::publish_event(leaving, "1", "c", "e", &data);
+                names.push(data);
+                count += 1;
+            }
+            assert_eq!(cluster.nodes[round].terminate().code(), Some(0));
+            cluster.nodes[round] = cluster.another();
+        }
+        for data in names {
+            assert_eq!(client.hear(), heard("e", &data, "c"));
+        }
+        // Nobody is asked for what those have said who are gone.
+        let mut redis = cluster.redis.client();
+        redis.ask(&["CLIENT", "KILL", "TYPE", "pubsub"]);
+        cluster.nodes[0].says("redis: scaling was away for ");
+        pause(11_000);
+        client.hears_nothing();
+    });
+}
+
 /// What it said last may not have been heard: nobody can tell.
 #[test]
 fn after_a_node_has_died_unheard_all_clients_come_back_one_after_another() {

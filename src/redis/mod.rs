@@ -144,16 +144,33 @@ impl Parts {
         (parts, plan.inbox, plan.event, plan.is_over)
     }
 
-    /// Tells the other nodes, and waits until Redis has it.
+    /// Publishes what the shards said last, says goodbye behind it, and waits until Redis has both.
     fn leave(&mut self, event: &EventFd) -> io::Result<()> {
         let until = Instant::now() + LEAVE_MAX;
+        self.turn_until(until, event, |parts| {
+            let is_settled = parts.scaling.as_ref().is_none_or(Scaling::is_settled);
+            is_settled && !parts.outlet.has_news()
+        })?;
         if let Some(scaling) = &mut self.scaling {
             scaling.leave();
         }
-        let has_left = |scaling: &Option<Scaling>| scaling.as_ref().is_none_or(Scaling::has_left);
-        while !has_left(&self.scaling) && Instant::now() < until {
+        self.turn_until(until, event, |parts| {
+            parts.scaling.as_ref().is_none_or(Scaling::has_left)
+        })
+    }
+
+    fn turn_until(
+        &mut self,
+        until: Instant,
+        event: &EventFd,
+        is_done: impl Fn(&Self) -> bool,
+    ) -> io::Result<()> {
+        while !is_done(self) && Instant::now() < until {
             self.turn();
-            self.wait(event)?;
+            if !is_done(self) && !self.outlet.has_news() {
+                self.wait(event)?;
+                event.clear();
+            }
         }
         Ok(())
     }

@@ -290,6 +290,11 @@ impl Scaling {
         has_more
     }
 
+    /// Is all published that is to be, or is nobody there to take it?
+    pub(super) fn is_settled(&self) -> bool {
+        !self.bus.publisher_works() || self.bus.is_live() && self.replies.is_empty()
+    }
+
     /// Says goodbye to the others, behind all else that was said.
     pub(super) fn leave(&mut self) {
         let seq = self.bus.last_sent();
