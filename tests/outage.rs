@@ -173,6 +173,73 @@ fn a_failover_by_sentinels_loses_and_doubles_nothing() {
     });
 }
 
+#[test]
+#[ignore = "slow: half a minute of cuts"]
+fn connections_cut_at_random_for_long_lose_nothing() {
+    on_nodes(3, |Cluster { nodes, redis, .. }| {
+        let during = Duration::from_secs(30);
+        lives_through(nodes, during, || {
+            let (mut admin, until) = (redis.client(), Instant::now() + during);
+            while Instant::now() < until {
+                pause(fastrand::u64(20..400));
+                let kind = ["pubsub", "normal"][fastrand::usize(..2)];
+                admin.ask(&["CLIENT", "KILL", "TYPE", kind, "SKIPME", "yes"]);
+            }
+        });
+    });
+}
+
+#[test]
+fn a_node_that_stands_still_hears_all_of_it_when_it_goes_on() {
+    on_nodes(2, |Cluster { nodes, .. }| {
+        lives_through(nodes, Duration::from_secs(6), || {
+            pause(500);
+            nodes[1].signal(Signal::STOP);
+            pause(3500);
+            nodes[1].signal(Signal::CONT);
+        });
+    });
+}
+
+#[test]
+fn r236_when_no_more_can_be_kept_calls_are_refused_and_what_was_taken_arrives() {
+    for shards in [1, 4] {
+        let mut redis = Redis::start();
+        let small = [("SLAPBACK_BUS_REPLAY", "20000")];
+        let fleets = ["uring", "epoll"].map(|driver| Fleet { shards, driver });
+        let nodes = fleets.map(|fleet| start(fleet, &redis, &small));
+        nodes.iter().for_each(is_on_the_bus);
+        let mut clients = nodes.each_ref().map(|node| subscribed(node, "c"));
+        api::publish_event(&nodes[1], "1", "c", "e", "known");
+        for client in &mut clients {
+            assert_eq!(client.hear(), heard("e", "known", "c"));
+        }
+        redis.kill();
+        nodes[0].says("redis: scaling (publishing) does not work");
+        let mut taken = 0;
+        loop {
+            let body = format!(r#"{{"name":"e","channel":"c","data":"{taken}"}}"#);
+            match api::publish(&nodes[0], "1", &body).status {
+                200 => taken += 1,
+                status => break assert_eq!(status, 503),
+            }
+        }
+        assert!(taken > 10, "{taken}");
+        redis.revive();
+        for client in &mut clients {
+            for number in 0..taken {
+                assert_eq!(client.hear(), heard("e", &number.to_string(), "c"));
+            }
+        }
+        nodes.iter().for_each(|node| node.says_times(HEARS, 2));
+        api::publish_event(&nodes[0], "1", "c", "e", "again");
+        for client in &mut clients {
+            assert_eq!(client.hear(), heard("e", "again", "c"));
+            client.hears_nothing();
+        }
+    }
+}
+
 /// Redis owes a subscriber no more than 32 MiB: it cuts all of them.
 #[test]
 fn a_message_for_which_redis_cuts_every_subscriber_loses_nothing_else() {
