@@ -5,7 +5,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use harness::{Client, Fleet, Frame, Opcode, Server, api, directory, error, on_every_fleet};
+use harness::{Client, Fleet, Frame, Opcode, Redis, Server, api, directory, error, on_every_fleet};
 use harness::{subscribed, upgrade_head};
 use rustix::process::Signal;
 
@@ -429,4 +429,44 @@ impl Ends for Client {
         assert_eq!(self.hear(), error(UNKNOWN.0, UNKNOWN.1));
         self.is_closed_with(UNKNOWN.0, UNKNOWN.1);
     }
+}
+
+/// What it had said is published as it was: a number that is spent must not be missing.
+#[test]
+fn an_app_that_goes_while_its_first_event_waits_for_redis_takes_nobody_with_it() {
+    on_every_fleet(|fleet| {
+        let mut redis = Redis::start();
+        let port = redis.port.to_string();
+        let scaling = [("REVERB_SCALING_ENABLED", "true"), ("REDIS_PORT", &port)];
+        let (one, two) = (app("1", ""), app("2", ""));
+        let both = one.clone() + &two;
+        let mut leaver = Reloaded::start_with(fleet, "leaver", &both, &scaling);
+        let keeper = Reloaded::start_with(fleet, "keeper", &both, &scaling).server;
+        for node in [&leaver.server, &keeper] {
+            node.says("redis: scaling (hearing) works");
+            node.says("redis: scaling (publishing) works");
+        }
+        let mut clients = ["1", "2"].map(|name| {
+            let mut client = Client::of_app(&keeper, name);
+            client.subscribe("c");
+            client
+        });
+        // The two know one another.
+        api::publish_event(&leaver.server, "1", "c", "e", "known");
+        assert!(clients[0].hear().contains("known"));
+        redis.kill();
+        leaver
+            .server
+            .says("redis: scaling (publishing) does not work");
+        api::publish_event(&leaver.server, "2", "c", "e", "last");
+        leaver.reload(&one);
+        redis.revive();
+        assert!(clients[1].hear().contains("last"));
+        api::publish_event(&leaver.server, "1", "c", "e", "on");
+        assert!(clients[0].hear().contains(r#""data":"on""#));
+        for client in &mut clients {
+            client.hears_nothing();
+        }
+        assert!(!keeper.said().contains("messages of other nodes are lost"));
+    });
 }

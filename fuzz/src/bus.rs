@@ -43,9 +43,7 @@ pub fn run(input: &[u8]) {
 
 /// What is left of a question when another node has read it.
 fn crossed(question: &Question) -> Option<Question> {
-    metric::with_metric(question, ("k", "a"), |metric| {
-        metric::question_of(metric, false)
-    })?
+    metric::with_metric(question, "k", |metric| metric::question_of(metric, false))?
 }
 
 /// Reads the text as an answer of either kind of node; what is known of it is known when it has

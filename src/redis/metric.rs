@@ -18,10 +18,11 @@ pub struct Scratch {
     item: Workspace,
 }
 
-/// Puts a question about the app of this id as a metric; `None` of what is no question but a deed.
+/// Puts a question as a metric, about the app that it will be written for; `None` of what is no
+/// question but a deed.
 pub fn with_metric<T>(
     question: &Question,
-    (key, app): (&str, &str),
+    key: &str,
     use_it: impl FnOnce(&Metric<'_>) -> T,
 ) -> Option<T> {
     let words = |info: &Info| Some(info.text()).filter(|text| !text.is_empty());
@@ -53,7 +54,7 @@ pub fn with_metric<T>(
     };
     Some(use_it(&Metric {
         key,
-        app,
+        app: "",
         metric,
         options,
     }))

@@ -152,8 +152,8 @@ impl Scaling {
     /// Does what is due.
     pub(super) fn turn(&mut self, now: Instant, outlet: &mut Outlet) {
         if let Some(apps) = self.serving.look(&mut self.edition) {
+            self.wording.handle_apps(&self.apps, &apps);
             self.apps = apps;
-            self.wording.handle_apps(&self.apps);
         }
         if self.publisher.turn(now) {
             self.publisher.works();

@@ -21,9 +21,7 @@ fn occupied(channel: &str, subscriptions: usize, users: usize) -> Occupied {
 
 /// What is left of a question when another node has read it.
 fn crossed(question: &Question, is_of_php: bool) -> Option<Question> {
-    with_metric(question, ("k", "app-1"), |metric| {
-        question_of(metric, is_of_php)
-    })?
+    with_metric(question, "k", |metric| question_of(metric, is_of_php))?
 }
 
 #[test]

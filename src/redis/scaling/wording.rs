@@ -36,8 +36,11 @@ impl Wording {
     }
 
     /// The apps are others now. What is published of one that is gone bears what it had.
-    pub(super) fn handle_apps(&mut self, apps: &Apps) {
-        self.applications.retain(|&app, _| apps.get(app).is_none());
+    pub(super) fn handle_apps(&mut self, before: &Apps, now: &Apps) {
+        for (app, _) in before.iter().filter(|(app, _)| now.get(*app).is_none()) {
+            self.learn(app, before);
+        }
+        self.applications.retain(|&app, _| now.get(app).is_none());
     }
 
     /// Appends a message.
@@ -48,7 +51,7 @@ impl Wording {
         };
         self.learn(app, apps);
         let Some(application) = self.applications.get(&app) else {
-            // An app that went before anything was published of it.
+            // Not of an app: whoever says something is on one.
             return out.extend_from_slice(b"{}");
         };
         let origin = Some(Origin {
@@ -77,8 +80,8 @@ impl Wording {
         apps: &Apps,
     ) {
         self.learn(app, apps);
-        if let (Some(application), Some(known)) = (self.applications.get(&app), apps.get(app)) {
-            metric::with_metric(question, (key, &known.settings.id), |metric| {
+        if let Some(application) = self.applications.get(&app) {
+            metric::with_metric(question, key, |metric| {
                 application.metrics(out, metric, &self.node);
             });
         }
