@@ -231,7 +231,9 @@ fn r236_when_no_more_can_be_kept_calls_are_refused_and_what_was_taken_arrives() 
                 assert_eq!(client.hear(), heard("e", &number.to_string(), "c"));
             }
         }
-        nodes.iter().for_each(|node| node.says_times(HEARS, 2));
+        for node in &nodes {
+            node.says_times(HEARS, 2);
+        }
         api::publish_event(&nodes[0], "1", "c", "e", "again");
         for client in &mut clients {
             assert_eq!(client.hear(), heard("e", "again", "c"));
