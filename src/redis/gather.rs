@@ -197,18 +197,16 @@ impl Gather {
         receivers: i64,
         effects: &mut Vec<Effect>,
     ) {
-        let Some(&ticket) = self.by_key.get(key) else {
-            return;
-        };
-        let open = self.open.get_mut(&ticket);
-        if let Some(others) = open.and_then(|open| open.others.as_mut()) {
+        if let Some((ticket, open)) = self.by_key(key) {
             let receivers = usize::try_from(receivers).unwrap_or_default();
-            others.heard = Some(receivers.saturating_sub(1));
+            if let Some(others) = &mut open.others {
+                others.heard = Some(receivers.saturating_sub(1));
+            }
             self.end_if_known(now, ticket, effects);
         }
     }
 
-    /// The question whose answers bear this key.
+    /// The question whose answers bear this key. If it has ended, whoever answers is but slow.
     pub fn question(&mut self, key: &str) -> Option<Arc<Question>> {
         let Some(ticket) = self.by_key.get(key) else {
             self.silent.note_late(key);
@@ -228,10 +226,7 @@ impl Gather {
         facts: Facts,
         effects: &mut Vec<Effect>,
     ) {
-        let Some(&ticket) = self.by_key.get(key) else {
-            return;
-        };
-        if let Some(open) = self.open.get_mut(&ticket) {
+        if let Some((ticket, open)) = self.by_key(key) {
             open.facts.add(facts);
             if let Some(others) = &mut open.others {
                 others.answered += 1;
@@ -242,10 +237,10 @@ impl Gather {
 
     /// Nothing more will come from the bus: what is known must do.
     pub fn handle_loss(&mut self, now: Instant, effects: &mut Vec<Effect>) {
-        for key in std::mem::take(&mut self.by_key).into_values() {
-            if let Some(open) = self.open.get_mut(&key) {
+        for ticket in std::mem::take(&mut self.by_key).into_values() {
+            if let Some(open) = self.open.get_mut(&ticket) {
                 open.others = None;
-                self.end_if_known(now, key, effects);
+                self.end_if_known(now, ticket, effects);
             }
         }
     }
@@ -274,6 +269,11 @@ impl Gather {
                 return self.last_ticket;
             }
         }
+    }
+
+    fn by_key(&mut self, key: &str) -> Option<(u32, &mut Open)> {
+        let ticket = *self.by_key.get(key)?;
+        Some((ticket, self.open.get_mut(&ticket)?))
     }
 
     fn begin(
@@ -309,15 +309,10 @@ impl Gather {
         let Some(open) = self.open.get(&ticket) else {
             return;
         };
-        let again_at = match &open.others {
-            None => None,
-            Some(others) => match others.left(now, self.silent.count(now)) {
-                Left::Nobody => None,
-                Left::Until(again_at) => Some(again_at),
-            },
-        };
-        if let Some(again_at) = again_at {
-            return self.is_due_at(again_at);
+        let others = open.others.as_ref();
+        let due = others.and_then(|others| others.due(now, self.silent.count(now)));
+        if let Some(due) = due {
+            return self.is_due_at(due);
         }
         if !open.has_own {
             return;
@@ -349,29 +344,17 @@ impl Gather {
     }
 }
 
-/// Whether anybody is still waited for.
-enum Left {
-    Nobody,
-    Until(Instant),
-}
-
 impl Others {
-    fn left(&self, now: Instant, silent: usize) -> Left {
+    /// Until when somebody is still waited for, of whom so many are known to be silent.
+    fn due(&self, now: Instant, silent: usize) -> Option<Instant> {
         let most = self.since + WAIT_MAX;
         let least = self.since + SILENT_WAIT;
         let is_missing = |but: usize| {
             let heard = self.heard.map(|heard| heard.saturating_sub(but));
             heard.is_none_or(|heard| self.answered < heard)
         };
-        if !is_missing(0) || now >= most {
-            Left::Nobody
-        } else if is_missing(silent) {
-            Left::Until(most)
-        } else if now >= least {
-            Left::Nobody
-        } else {
-            Left::Until(least)
-        }
+        let until = if is_missing(silent) { most } else { least };
+        (is_missing(0) && now < until).then_some(until)
     }
 }
 

@@ -25,32 +25,36 @@ pub fn with_metric<T>(
     key: &str,
     use_it: impl FnOnce(&Metric<'_>) -> T,
 ) -> Option<T> {
-    let words = |info: &Info| Some(info.text()).filter(|text| !text.is_empty());
     let named = question.named();
-    let texts = || named.keys().copied().collect();
-    let (metric, info) = match question {
-        Question::Connections | Question::Sockets => (MetricType::Connections, None),
-        Question::Channels { info, .. } => (MetricType::Channels, words(info)),
-        Question::Channel { info, .. } => (MetricType::Channel, words(info)),
-        Question::Users { .. } => (MetricType::ChannelUsers, None),
+    let info = match question {
+        Question::Channels { info, .. } => *info,
+        _ => named.values().copied().fold(Info::default(), Info::and),
+    };
+    let words = info.text();
+    let given = |text| match text {
+        "" => Choice::Null,
+        text => Choice::Text(text),
+    };
+    let info = ("info", given(&words));
+    let (metric, options) = match question {
+        Question::Connections | Question::Sockets => (MetricType::Connections, Vec::new()),
+        Question::Channels { prefix, .. } => {
+            let options = vec![("filter", given(prefix)), info];
+            (MetricType::Channels, options)
+        }
+        Question::Channel { channel, .. } => {
+            let options = vec![("channel", Choice::Text(channel)), info];
+            (MetricType::Channel, options)
+        }
+        Question::Users { channel } => {
+            let options = vec![("channel", Choice::Text(channel))];
+            (MetricType::ChannelUsers, options)
+        }
         Question::Event { .. } | Question::Batch { .. } => {
-            let all = named.values().copied().fold(Info::default(), Info::and);
-            (MetricType::Channels, words(&all))
+            let channels = Choice::Texts(named.keys().copied().collect());
+            (MetricType::Channels, vec![info, ("channels", channels)])
         }
         Question::Terminate { .. } => return None,
-    };
-    let info = ("info", info.as_deref().map_or(Choice::Null, Choice::Text));
-    let options = match question {
-        Question::Channels { prefix, .. } => {
-            let filter = Some(&**prefix).filter(|prefix| !prefix.is_empty());
-            vec![("filter", filter.map_or(Choice::Null, Choice::Text)), info]
-        }
-        Question::Channel { channel, .. } => vec![("channel", Choice::Text(channel)), info],
-        Question::Users { channel } => vec![("channel", Choice::Text(channel))],
-        Question::Event { .. } | Question::Batch { .. } => {
-            vec![info, ("channels", Choice::Texts(texts()))]
-        }
-        _ => Vec::new(),
     };
     Some(use_it(&Metric {
         key,
@@ -173,22 +177,18 @@ pub fn read_of_php(
     answer: &str,
     scratch: &mut Scratch,
 ) -> Result<Facts, Malformed> {
-    let Scratch {
-        answer: outer,
-        list,
-        item,
-    } = scratch;
+    let Scratch { list, item, .. } = scratch;
     let mut facts = Facts::default();
     match question {
         Question::Connections | Question::Sockets => {
-            json::visit(answer, outer, |_| facts.connections += 1)?;
+            json::visit(answer, list, |_| facts.connections += 1)?;
         }
         // All that is listed has subscribers.
         Question::Channels { .. } => {
-            read_channels(answer, |_| true, &mut facts, (outer, item))?;
+            read_channels(answer, |_| true, &mut facts, (list, item))?;
         }
         Question::Event { .. } | Question::Batch { .. } => {
-            read_channels(answer, is_occupied, &mut facts, (outer, item))?;
+            read_channels(answer, is_occupied, &mut facts, (list, item))?;
         }
         Question::Channel { channel, .. } => {
             let info = read_info(channel, answer, item)?;

@@ -165,14 +165,16 @@ impl Parts {
         event: &EventFd,
         is_done: impl Fn(&Self) -> bool,
     ) -> io::Result<()> {
-        while !is_done(self) && Instant::now() < until {
+        loop {
             self.turn();
-            if !is_done(self) && !self.outlet.has_news() {
+            if is_done(self) || Instant::now() >= until {
+                return Ok(());
+            }
+            if !self.outlet.has_news() {
                 self.wait(event)?;
                 event.clear();
             }
         }
-        Ok(())
     }
 
     /// Waits for Redis, for the shards, or for what is due.

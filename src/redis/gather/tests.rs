@@ -31,16 +31,16 @@ impl Asked {
 
     /// A call asks, and all but those on the bus answer at once; Redis had so many for it.
     fn ask(&mut self, receivers: i64) {
-        self.gather
-            .handle_ask(self.now, ask(1), true, &mut self.effects);
-        self.take_up();
+        self.put(true);
         self.own(1);
         self.gather
             .handle_heard(self.now, &self.key, receivers, &mut self.effects);
     }
 
-    /// Notes under which number and key the latest question was put.
-    fn take_up(&mut self) {
+    /// A call asks; its number and key are noted.
+    fn put(&mut self, has_bus: bool) {
+        self.gather
+            .handle_ask(self.now, ask(1), has_bus, &mut self.effects);
         for effect in self.effects.drain(..) {
             match effect {
                 Effect::AskShards { ticket, .. } => self.ticket = ticket,
@@ -109,9 +109,7 @@ fn an_answer_is_given_when_all_who_heard_the_question_have_said_what_they_know()
 #[test]
 fn answers_may_come_before_redis_says_how_many_there_will_be() {
     let mut asked = Asked::new();
-    let effects = &mut asked.effects;
-    asked.gather.handle_ask(asked.now, ask(1), true, effects);
-    asked.take_up();
+    asked.put(true);
     asked.answer(10);
     let effects = &mut asked.effects;
     asked.gather.handle_heard(asked.now, &asked.key, 2, effects);
@@ -135,9 +133,7 @@ fn r233_an_answer_that_comes_later_is_for_nobody() {
 #[test]
 fn without_a_bus_what_this_node_knows_must_do() {
     let mut asked = Asked::new();
-    let effects = &mut asked.effects;
-    asked.gather.handle_ask(asked.now, ask(1), false, effects);
-    asked.take_up();
+    asked.put(false);
     assert_eq!(asked.key, "");
     asked.own(1);
     assert_eq!(asked.sum(), Some(1));
@@ -246,9 +242,7 @@ fn beyond_the_bound_questions_are_refused() {
 #[test]
 fn a_user_on_two_nodes_is_told_of_once() {
     let mut asked = Asked::new();
-    let effects = &mut asked.effects;
-    asked.gather.handle_ask(asked.now, ask(1), false, effects);
-    asked.take_up();
+    asked.put(false);
     let users = [r#""1""#, "2", r#""2""#, r#""1""#, r#""\u0031""#];
     let facts = Facts {
         users: users.map(Into::into).into(),

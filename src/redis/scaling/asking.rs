@@ -10,6 +10,7 @@ use tracing::warn;
 
 use crate::app::Apps;
 use crate::proto::api::{Facts, Question};
+use crate::proto::json::Malformed;
 use crate::redis::envelope;
 use crate::redis::gather::{Asker, Effect, Gather};
 use crate::redis::metric::{self, ANSWER_BYTES_MAX};
@@ -103,13 +104,9 @@ impl Asking {
         key: &str,
         answer: &str,
     ) -> Result<(), &'static str> {
-        if let Some(question) = self.gather.question(key) {
-            let facts = metric::read_of_php(&question, answer, &mut self.scratch);
-            let facts = facts.map_err(|_| "no answer to what was asked")?;
-            self.gather
-                .handle_answer(now, key, facts, &mut self.effects);
-        }
-        Ok(())
+        self.hear_answer(now, key, |question, scratch| {
+            metric::read_of_php(question, answer, scratch)
+        })
     }
 
     /// A node of this kind answers this node.
@@ -119,8 +116,17 @@ impl Asking {
         key: &str,
         answer: &str,
     ) -> Result<(), &'static str> {
-        if self.gather.question(key).is_some() {
-            let facts = metric::read_facts(answer, &mut self.scratch);
+        self.hear_answer(now, key, |_, scratch| metric::read_facts(answer, scratch))
+    }
+
+    fn hear_answer(
+        &mut self,
+        now: Instant,
+        key: &str,
+        read: impl FnOnce(&Question, &mut metric::Scratch) -> Result<Facts, Malformed>,
+    ) -> Result<(), &'static str> {
+        if let Some(question) = self.gather.question(key) {
+            let facts = read(&question, &mut self.scratch);
             let facts = facts.map_err(|_| "no answer to what was asked")?;
             self.gather
                 .handle_answer(now, key, facts, &mut self.effects);

@@ -16,7 +16,7 @@ use crate::metrics::{Counter, Metrics};
 use crate::proto::json;
 use crate::redis::bus::peers::Incoming;
 use crate::redis::bus::{Bus, Effect, Payload};
-use crate::redis::envelope::{self, Event, Message};
+use crate::redis::envelope::{self, Event, Message, Origin};
 use crate::redis::side::{self, Side};
 use crate::shard::cache::Stamp;
 
@@ -52,21 +52,12 @@ impl Hearing<'_> {
         let Scratch { message, event, .. } = &mut *self.scratch;
         let read = envelope::read(heard, message).map_err(|malformed| malformed.0)?;
         let (origin, payload) = match read {
-            Message::Event(heard) => {
-                // An own message is known: its event need not be read again.
-                let is_own = heard.origin.is_some_and(|from| self.bus.is_own(from.node));
-                let payload = if is_own {
-                    Ok(nothing())
-                } else {
-                    payload_of(&heard, self.apps, event)
-                };
-                (heard.origin, payload)
+            // An own message is known: its event need not be read again.
+            Message::Event(heard)
+                if heard.origin.is_some_and(|from| self.bus.is_own(from.node)) =>
+            {
+                (heard.origin, Ok(nothing()))
             }
-            Message::Terminate {
-                app,
-                user_id,
-                origin,
-            } => (origin, terminate(app, user_id, self.apps)),
             Message::Metrics { question, node } => {
                 let is_own = node.is_some_and(|node| self.bus.is_own(node));
                 return if is_own {
@@ -78,7 +69,10 @@ impl Hearing<'_> {
             Message::Answer { key, payload } => {
                 return self.asking.hear_php(self.now, key, payload);
             }
-            Message::Ignored => return Ok(()),
+            said => match payload_of(&said, self.apps, event) {
+                Some(said) => said,
+                None => return Ok(()),
+            },
         };
         let Some(origin) = origin else {
             self.bus.handle_foreign(payload?, self.effects);
@@ -129,21 +123,15 @@ impl Hearing<'_> {
                 let apps = self.apps;
                 let visited = json::visit(messages, list, |child| {
                     let raw = child.value.raw().as_bytes();
-                    let said = match envelope::read(raw, message) {
-                        Ok(Message::Event(heard)) => heard
-                            .origin
-                            .map(|from| (from, payload_of(&heard, apps, event))),
-                        Ok(Message::Terminate {
-                            app,
-                            user_id,
-                            origin,
-                        }) => origin.map(|from| (from, terminate(app, user_id, apps))),
-                        _ => None,
-                    };
-                    replayed.extend(said.map(|(origin, payload)| Incoming {
-                        seq: origin.seq,
-                        payload: payload.unwrap_or_else(|_| nothing()),
-                    }));
+                    let said = envelope::read(raw, message).ok();
+                    if let Some(said) = said
+                        && let Some((Some(origin), payload)) = payload_of(&said, apps, event)
+                    {
+                        replayed.push(Incoming {
+                            seq: origin.seq,
+                            payload: payload.unwrap_or_else(|_| nothing()),
+                        });
+                    }
                 });
                 visited.map_err(|_| "not a list of messages")?;
                 self.bus
@@ -162,8 +150,24 @@ impl Hearing<'_> {
     }
 }
 
-/// What a message says to the subscribers here.
-fn payload_of(
+/// What a message says here, if it is an event or terminates somebody, and where it comes from.
+fn payload_of<'a>(
+    said: &Message<'a>,
+    apps: &Apps,
+    scratch: &mut envelope::Scratch,
+) -> Option<(Option<Origin<'a>>, Result<Payload, &'static str>)> {
+    match said {
+        Message::Event(heard) => Some((heard.origin, event(heard, apps, scratch))),
+        Message::Terminate {
+            app,
+            user_id,
+            origin,
+        } => Some((*origin, terminate(app, user_id, apps))),
+        Message::Metrics { .. } | Message::Answer { .. } | Message::Ignored => None,
+    }
+}
+
+fn event(
     heard: &Event<'_>,
     apps: &Apps,
     scratch: &mut envelope::Scratch,
