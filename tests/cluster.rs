@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use channels::{enter, heard};
 use harness::{Certificate, Client, FLEETS, Redis, Server, api, free_port};
-use nodes::{Cluster, is_on_the_bus, on_nodes, on_slapback_nodes, start, subscribed};
+use nodes::{Cluster, on_nodes, on_slapback_nodes, start, subscribed};
 use serde_json::json;
 
 mod channels;
@@ -238,15 +238,11 @@ fn a_node_needs_two_commands_and_its_channels() {
         &tls.key,
     ]);
     let mut admin = redis.client();
-    let user = ["ACL", "SETUSER", "node", "on", ">other", "-@all"];
-    let may = [
-        "+publish",
-        "+subscribe",
-        "+ping",
-        "resetchannels",
-        "&reverb*",
-    ];
-    assert_eq!(admin.ask(&[&user[..], &may].concat()), "OK");
+    admin.set_user(
+        "node",
+        &["on", ">other", "-@all", "+publish", "+subscribe", "+ping"],
+    );
+    admin.set_user("node", &["resetchannels", "&reverb*"]);
     let url = format!("rediss://node:right@localhost:{port}");
     let environment = [
         ("REVERB_SCALING_ENABLED", "true"),
@@ -258,8 +254,8 @@ fn a_node_needs_two_commands_and_its_channels() {
         let line = node.says("redis: scaling (hearing) does not work");
         assert!(line.contains("AUTH is refused: WRONGPASS"), "{line}");
     }
-    assert_eq!(admin.ask(&["ACL", "SETUSER", "node", ">right"]), "OK");
-    nodes.iter().for_each(is_on_the_bus);
+    admin.set_user("node", &[">right"]);
+    nodes.iter().for_each(Server::is_on_the_bus);
     let mut client = subscribed(&nodes[1], "c");
     api::publish_event(&nodes[0], "1", "c", "e", "x");
     assert_eq!(client.hear(), heard("e", "x", "c"));
@@ -278,7 +274,7 @@ fn what_could_not_be_kept_for_the_others_is_refused_whole() {
     let redis = Redis::start();
     for fleet in FLEETS {
         let node = start(fleet, &redis, &[("SLAPBACK_BUS_REPLAY", "8192")]);
-        is_on_the_bus(&node);
+        node.is_on_the_bus();
         let event = |bytes: usize| {
             let data = "x".repeat(bytes);
             let body = format!(r#"{{"name":"e","channel":"c","data":"{data}"}}"#);

@@ -250,16 +250,7 @@ fn a_user_without_the_right_to_a_channel_is_one_line_and_subscribers_are_served(
     on_every_fleet(|fleet| {
         let redis = Redis::start();
         let mut admin = redis.client();
-        let user = [
-            "ACL",
-            "SETUSER",
-            "edge",
-            "on",
-            ">s",
-            "resetchannels",
-            "+@all",
-        ];
-        assert_eq!(admin.ask(&user), "OK");
+        admin.set_user("edge", &["on", ">s", "resetchannels", "+@all"]);
         let user = [
             INTEREST,
             ("REDIS_USERNAME", "edge"),
@@ -271,7 +262,7 @@ fn a_user_without_the_right_to_a_channel_is_one_line_and_subscribers_are_served(
         client.subscribe("c");
         let line = server.says("redis: ingest does not work");
         assert!(line.contains("NOPERM"), "{line}");
-        assert_eq!(admin.ask(&["ACL", "SETUSER", "edge", "allchannels"]), "OK");
+        admin.set_user("edge", &["allchannels"]);
         server.says_times(WORKS, 2);
         publish(&redis, "c", &payload("e", "1", "null"));
         assert_eq!(client.hear(), heard("e", "1", "c"));

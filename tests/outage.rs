@@ -10,8 +10,7 @@ use std::time::{Duration, Instant};
 use channels::heard;
 use harness::{Fleet, Redis, Server, api};
 use nodes::{
-    Cluster, FLEETS, HEARS, is_on_the_bus, lives_through, on_nodes, on_slapback_nodes, start,
-    subscribed,
+    Cluster, FLEETS, HEARS, lives_through, on_nodes, on_slapback_nodes, start, subscribed,
 };
 use rustix::process::Signal;
 
@@ -80,7 +79,7 @@ fn r236_a_node_whose_redis_is_not_there_yet_serves_its_own_and_joins_later() {
             assert_eq!(client.hear(), heard("e", "alone", "c"));
         }
         redis.revive();
-        nodes.iter().for_each(is_on_the_bus);
+        nodes.iter().for_each(Server::is_on_the_bus);
         // What waited at each is told to the other, unless it was not heard yet.
         api::publish_event(&nodes[0], "1", "c", "e", "together");
         for client in &mut clients {
@@ -157,7 +156,7 @@ fn a_failover_by_sentinels_loses_and_doubles_nothing() {
                     ("REDIS_SENTINEL_SERVICE", "shop"),
                 ];
                 let nodes = fleets.map(|fleet| start(fleet, &master, &environment));
-                nodes.iter().for_each(is_on_the_bus);
+                nodes.iter().for_each(Server::is_on_the_bus);
                 for sentinel in &sentinels {
                     sentinel.knows("shop", 2, 1);
                 }
@@ -208,7 +207,7 @@ fn r236_when_no_more_can_be_kept_calls_are_refused_and_what_was_taken_arrives() 
         let small = [("SLAPBACK_BUS_REPLAY", "20000")];
         let fleets = ["uring", "epoll"].map(|driver| Fleet { shards, driver });
         let nodes = fleets.map(|fleet| start(fleet, &redis, &small));
-        nodes.iter().for_each(is_on_the_bus);
+        nodes.iter().for_each(Server::is_on_the_bus);
         let mut clients = nodes.each_ref().map(|node| subscribed(node, "c"));
         api::publish_event(&nodes[1], "1", "c", "e", "known");
         for client in &mut clients {

@@ -145,16 +145,7 @@ fn a_user_of_redis_is_let_in_and_one_without_the_right_is_told() {
     on_every_fleet(|fleet| {
         let redis = Redis::start();
         let mut admin = redis.client();
-        let user = [
-            "ACL",
-            "SETUSER",
-            "edge",
-            "on",
-            ">secret",
-            "resetchannels",
-            "+@all",
-        ];
-        assert_eq!(admin.ask(&user), "OK");
+        admin.set_user("edge", &["on", ">secret", "resetchannels", "+@all"]);
         let environment = [
             ("REDIS_USERNAME", "edge"),
             ("REDIS_PASSWORD", "secret"),
@@ -163,7 +154,7 @@ fn a_user_of_redis_is_let_in_and_one_without_the_right_is_told() {
         let server = start(fleet, &redis, &environment);
         let line = server.says("redis: ingest does not work");
         assert!(line.contains("NOPERM"), "{line}");
-        assert_eq!(admin.ask(&["ACL", "SETUSER", "edge", "allchannels"]), "OK");
+        admin.set_user("edge", &["allchannels"]);
         server.says(WORKS);
         let clients = admin.ask(&["CLIENT", "LIST", "TYPE", "pubsub"]);
         assert!(

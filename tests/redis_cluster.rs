@@ -9,7 +9,7 @@ use harness::{
     Certificate, Client, DEADLINE, FLEETS as ALL_FLEETS, Redis, RedisClient, Server, api,
 };
 use laravel::{PREFIXES, WORKS, payload};
-use nodes::{FLEETS, HEARS, is_on_the_bus, lives_through, subscribed};
+use nodes::{FLEETS, HEARS, lives_through, subscribed};
 
 mod channels;
 mod harness;
@@ -141,7 +141,7 @@ fn on_two_nodes(test: impl Fn([Server; 2], Cluster) + Sync) {
                     let scaling = [&[("REVERB_SCALING_ENABLED", "true")], &cluster[..]];
                     Server::start(fleets[number], &scaling.concat())
                 });
-                nodes.iter().for_each(is_on_the_bus);
+                nodes.iter().for_each(Server::is_on_the_bus);
                 test(nodes, cluster);
             });
         }

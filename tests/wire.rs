@@ -225,8 +225,7 @@ impl Servers {
                     ("REDIS_PORT", &port),
                 ];
                 let server = Server::start_with_file(fleet, APPS, &environment);
-                server.says("redis: scaling (hearing) works");
-                server.says("redis: scaling (publishing) works");
+                server.is_on_the_bus();
                 server
             });
         }

@@ -182,6 +182,12 @@ impl RedisClient {
         }
     }
 
+    /// Makes a user of this name, or gives it further rules: passwords, commands, channels.
+    pub fn set_user(&mut self, name: &str, rules: &[&str]) {
+        let command = [&["ACL", "SETUSER", name], rules].concat();
+        assert_eq!(self.ask(&command), "OK");
+    }
+
     /// Publishes and gives how many subscribers Redis had for it.
     pub fn publish(&mut self, channel: &str, payload: &str) -> usize {
         self.ask(&["PUBLISH", channel, payload]).parse().unwrap()

@@ -126,6 +126,12 @@ impl Server {
         );
     }
 
+    /// Waits until it hears other nodes, and they it.
+    pub fn is_on_the_bus(&self) {
+        self.says("redis: scaling (hearing) works");
+        self.says("redis: scaling (publishing) works");
+    }
+
     /// All that it has said so far.
     pub fn said(&self) -> String {
         self.log.text.lock().unwrap().lines.join("\n")

@@ -68,7 +68,7 @@ fn launch(count: usize, shards: u16, redis: &Redis) -> Vec<Server> {
         start(Fleet { shards, driver }, redis, &[])
     });
     let nodes: Vec<_> = nodes.collect();
-    nodes.iter().for_each(is_on_the_bus);
+    nodes.iter().for_each(Server::is_on_the_bus);
     nodes
 }
 
@@ -92,7 +92,7 @@ impl Cluster {
     /// One node more, which is on the bus.
     pub fn another(&self) -> Server {
         let node = start(self.fleet, &self.redis, &[]);
-        is_on_the_bus(&node);
+        node.is_on_the_bus();
         node
     }
 
@@ -115,12 +115,6 @@ pub fn start(fleet: Fleet, redis: &Redis, environment: &[(&str, &str)]) -> Serve
     let mut scaling = vec![("REVERB_SCALING_ENABLED", "true"), ("REDIS_PORT", &port)];
     scaling.extend(environment);
     Server::start(fleet, &scaling)
-}
-
-/// Waits until a node is.
-pub fn is_on_the_bus(node: &Server) {
-    node.says(HEARS);
-    node.says("redis: scaling (publishing) works");
 }
 
 /// A socket of app-1 on a channel that needs no signature.
