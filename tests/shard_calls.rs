@@ -423,6 +423,38 @@ fn a_crowd_that_reads_on_at_once_is_served_in_chunks() {
 }
 
 #[test]
+fn nothing_follows_the_close_frame_of_the_reader_that_owes_most() {
+    // The first socket served rotates, so each place is tried.
+    for largest in 0..3 {
+        let mut fleet = Fleet::with_backlogs_of(10_000);
+        let peers: Vec<_> = (0..3).map(|_| fleet.connect(0)).collect();
+        for (place, peer) in peers.iter().enumerate() {
+            let own = if place == largest { "much" } else { "little" };
+            for channel in ["news", own] {
+                fleet.say(peer, &[fleet.subscribe(peer, channel, None)]);
+            }
+            fleet.flush(0);
+            fleet.heard(peer);
+            fleet.stall(peer);
+        }
+        for (channel, bytes) in [("much", 6000), ("little", 1000), ("news", 1000)] {
+            let data = "x".repeat(bytes);
+            let event = format!(r#"{{"name":"e","channel":"{channel}","data":"{data}"}}"#);
+            fleet.call(0, "POST", "/events", &event);
+            fleet.flush(0);
+        }
+        assert_eq!(fleet.counted(Counter::BacklogTotal), 1);
+        for (place, peer) in peers.iter().enumerate() {
+            fleet.read_on(peer);
+            fleet.flush(0);
+            let heard = fleet.heard_bytes(peer);
+            assert_eq!(heard.contains("\"channel\":\"news\""), place != largest);
+            assert_eq!(heard.ends_with("Too slow"), place == largest);
+        }
+    }
+}
+
+#[test]
 fn a_peer_that_asks_for_more_than_a_turn_holds_is_served_in_several() {
     const ASKED: usize = 500;
     let mut fleet = Fleet::new(1);

@@ -12,6 +12,8 @@ pub struct Backlog {
     sent: usize,
     /// The first end of a frame that is not before `sent`: up to here nothing may be dropped.
     boundary: usize,
+    /// Was it cut? Behind a Close frame nothing may follow.
+    is_cut: bool,
     /// When the socket last took a byte.
     pub progress: Instant,
 }
@@ -26,15 +28,18 @@ impl Backlog {
             bytes,
             sent: 0,
             boundary: 0,
+            is_cut: false,
             progress: now,
         };
         backlog.handle_sent(taken, now);
         backlog
     }
 
-    /// Appends whole frames.
+    /// Appends whole frames, unless it was cut.
     pub fn append(&mut self, frames: &[u8]) {
-        self.bytes.extend_from_slice(frames);
+        if !self.is_cut {
+            self.bytes.extend_from_slice(frames);
+        }
     }
 
     /// The bytes the socket is to take next.
@@ -71,6 +76,7 @@ impl Backlog {
 
     /// Drops every frame that the socket has not begun to take, and puts `last` in their place.
     /// HTTP answers stay up to the handshake's: without it the peer would take no frame for one.
+    /// From now on it takes no more.
     pub fn cut(&mut self, last: &[u8]) {
         while self.bytes.get(self.boundary) == Some(&b'H') {
             self.boundary += self.frame_length_at(self.boundary);
@@ -78,6 +84,7 @@ impl Backlog {
         self.bytes.truncate(self.boundary);
         self.bytes.extend_from_slice(last);
         self.bytes.shrink_to_fit();
+        self.is_cut = true;
     }
 
     /// Length of the frame that begins at `at`: at least 1, at most what is there.

@@ -48,8 +48,7 @@ impl<S: Protocol> Shard<S> {
         self.batched.clear();
         for share in &shares {
             self.batch_or_backlog(share, &ranges);
-            // At once: a whole chunk of backlogs over their bound would be gigabytes.
-            self.bound_backlog(now, share.slot);
+            self.bound_backlogs(now, share.slot);
         }
         self.results.clear();
         flusher.flush(self.turn.log(), &ranges, &self.batch, &mut self.results);
@@ -57,10 +56,8 @@ impl<S: Protocol> Shard<S> {
         let results = std::mem::take(&mut self.results);
         for (share, &sent) in batched.drain(..).zip(&results) {
             self.handle_sent(now, &share, &ranges, sent);
-            self.bound_backlog(now, share.slot);
+            self.bound_backlogs(now, share.slot);
         }
-        // Only now: whoever is cut must have had its share, or that would come behind its Close.
-        self.bound_all_backlogs(now);
         (self.batched, self.results) = (batched, results);
         (self.shares, self.ranges) = (shares, ranges);
         has_work || had_writable
@@ -80,10 +77,9 @@ impl<S: Protocol> Shard<S> {
             self.batched.push(share.clone());
             return;
         };
-        for bytes in bytes_of(self.turn.log(), share, ranges) {
-            backlog.append(bytes);
-            self.backlog_bytes += bytes.len();
-        }
+        self.backlog_bytes -= backlog.unsent().len();
+        bytes_of(self.turn.log(), share, ranges).for_each(|bytes| backlog.append(bytes));
+        self.backlog_bytes += backlog.unsent().len();
     }
 
     fn handle_sent(&mut self, now: Instant, share: &Share, ranges: &[Range<u32>], sent: Sent) {
@@ -171,8 +167,9 @@ impl<S: Protocol> Shard<S> {
         self.schedule(slot, now);
     }
 
-    /// Holds one socket to its bound.
-    fn bound_backlog(&mut self, now: Instant, slot: Slot) {
+    /// Holds the socket whose backlog grew to its bound, and all together to theirs. At once:
+    /// a whole chunk of backlogs over their bounds would be gigabytes.
+    fn bound_backlogs(&mut self, now: Instant, slot: Slot) {
         let limit = self.limits.bytes;
         let exceeds = self
             .connections
@@ -182,10 +179,6 @@ impl<S: Protocol> Shard<S> {
         if exceeds {
             self.close_behind(now, slot, Counter::BacklogBytes);
         }
-    }
-
-    /// Holds all sockets together to theirs.
-    fn bound_all_backlogs(&mut self, now: Instant) {
         while self.backlog_bytes > self.limits.total {
             let Some(largest) = self.largest_backlog() else {
                 return;

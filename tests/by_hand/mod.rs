@@ -81,15 +81,21 @@ impl Flusher for Wire {
 impl Fleet {
     /// A fleet of this many shards, serving [`APP`].
     pub(crate) fn new(shards: usize) -> Self {
-        Self::with(shards, None)
+        Self::with(shards, None, 1 << 28)
+    }
+
+    /// One shard whose backlogs may hold so many bytes together.
+    pub(crate) fn with_backlogs_of(total: usize) -> Self {
+        Self::with(1, None, total)
     }
 
     /// The same whose shards say what they want to hear in Redis, to the number behind the last.
     pub(crate) fn hearing_redis(shards: usize) -> Self {
-        Self::with(shards, Some(ShardIndex(u16::try_from(shards).unwrap())))
+        let redis = ShardIndex(u16::try_from(shards).unwrap());
+        Self::with(shards, Some(redis), 1 << 28)
     }
 
-    fn with(shards: usize, interest: Option<ShardIndex>) -> Self {
+    fn with(shards: usize, interest: Option<ShardIndex>, backlog_total: usize) -> Self {
         let apps = Arc::new(Apps::new(vec![AppSettings::new(
             "app-1", "key-1", "secret-1",
         )]));
@@ -110,7 +116,7 @@ impl Fleet {
                 limits: BacklogLimits {
                     bytes: 1 << 20,
                     wait: Duration::from_secs(10),
-                    total: 1 << 28,
+                    total: backlog_total,
                 },
                 cache: CacheLimits {
                     channels: 100,
