@@ -11,12 +11,14 @@
 //!   missing is asked for ([`peers`]). What may or may not have been published when a connection
 //!   broke is never published again: the other nodes of this kind ask for it.
 
+mod clock;
 mod own;
 pub mod peers;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use self::clock::Clock;
 use self::own::Own;
 use self::peers::{Incoming, Peers};
 use crate::app::AppIndex;
@@ -42,8 +44,8 @@ pub struct Limits {
 /// What one message says.
 #[derive(Debug, Clone)]
 pub enum Payload {
-    /// To the subscribers of channels; and when it was published, for those that keep it.
-    Event(Arc<Broadcast>, Option<Stamp>),
+    /// To the subscribers of channels.
+    Event(Arc<Broadcast>),
     /// All sockets that a user has on presence channels are to go.
     Terminate {
         /// The user's app.
@@ -57,7 +59,7 @@ impl Payload {
     /// Bytes that it keeps in memory while it waits.
     pub fn weight(&self) -> usize {
         match self {
-            Self::Event(broadcast, _) => broadcast.weight(),
+            Self::Event(broadcast) => broadcast.weight(),
             Self::Terminate { user, .. } => user.len() + RECORD_BYTES,
         }
     }
@@ -80,7 +82,7 @@ pub struct Caller {
 pub struct Outgoing {
     /// Its number, counted from 1.
     pub seq: u64,
-    /// When it was taken, Unix milliseconds.
+    /// When it was taken, Unix milliseconds or later; as it counts, once it has come back.
     pub at: u64,
     /// It has waited, or is said again.
     pub late: bool,
@@ -93,8 +95,8 @@ pub struct Outgoing {
 pub enum Effect {
     /// Publish it on the bus.
     Publish(Outgoing),
-    /// Give it to this node's subscribers.
-    Deliver(Payload),
+    /// Give it to this node's subscribers; it was said then.
+    Deliver(Payload, Stamp),
     /// The call's events are taken: 200, or what it asks.
     Taken(Caller),
     /// They are not: 503.
@@ -107,6 +109,8 @@ pub enum Effect {
         seq: u64,
         /// The others are to say the same: this node has not heard them, or not all the time.
         asks: bool,
+        /// When it is said, Unix milliseconds or later.
+        at: u64,
     },
     /// Ask a node for its messages behind a number.
     Ask {
@@ -142,6 +146,7 @@ pub struct Bus {
     publisher_works: bool,
     subscriber_works: bool,
     state: State,
+    clock: Clock,
     own: Own,
     peers: Peers,
     /// Somebody else has been heard, or Redis had more than one subscriber for our last message.
@@ -176,6 +181,7 @@ impl Bus {
             publisher_works: false,
             subscriber_works: false,
             state: State::Away,
+            clock: Clock::new(node),
             own: Own::default(),
             peers: Peers::new(limits, now),
             has_company: false,
@@ -187,11 +193,10 @@ impl Bus {
     }
 
     /// Takes what this node says, all or none: each is one message, the caller is one for all.
-    /// `at` is Unix milliseconds.
     pub fn handle_publish(
         &mut self,
         now: Instant,
-        at: u64,
+        unix_ms: u64,
         payloads: Vec<Payload>,
         caller: Option<Caller>,
         effects: &mut Vec<Effect>,
@@ -209,9 +214,11 @@ impl Bus {
         let mut caller = caller;
         for (number, payload) in payloads.into_iter().enumerate() {
             let caller = caller.take_if(|_| is_sent && number == last);
+            let at = self.clock.say(unix_ms);
             let out = self.own.push(now, at, payload, caller);
             if is_delivered {
-                effects.push(Effect::Deliver(out.payload.clone()));
+                let stamp = self.clock.stamp(at);
+                effects.push(Effect::Deliver(out.payload.clone(), stamp));
                 self.own.delivered_to(out.seq);
             }
             if is_sent {
@@ -234,6 +241,7 @@ impl Bus {
     pub fn handle_subscriber_up(&mut self, now: Instant, effects: &mut Vec<Effect>) {
         self.subscriber_works = true;
         (self.hello.due, self.hello.has_asked) = (now, false);
+        self.clock.come_back();
         self.peers.handle_return(now, effects);
         self.come_back(now, effects);
     }
@@ -270,30 +278,34 @@ impl Bus {
         &mut self,
         now: Instant,
         node: &str,
-        message: Incoming,
+        mut message: Incoming,
         effects: &mut Vec<Effect>,
     ) {
+        message.at = self.clock.hear(message.at, message.is_late);
         if self.is_own(node) {
-            return self.handle_echo(now, message.seq, effects);
+            return self.handle_echo(now, message.seq, message.at, effects);
         }
         self.has_company = true;
         self.peers.handle_message(now, node, message, effects);
     }
 
-    /// A message of a PHP node came on the bus: it has no number.
+    /// A message of a PHP node came on the bus: it has no number, and does not say when.
     pub fn handle_foreign(&mut self, payload: Payload, effects: &mut Vec<Effect>) {
         self.has_company = true;
-        effects.push(Effect::Deliver(payload));
+        let stamp = clock::stamp(None, self.clock.hear(0, false));
+        effects.push(Effect::Deliver(payload, stamp));
     }
 
-    /// A node says that it is there, and its last number; it may want the same said in return.
+    /// A node says that it is there: its last number, whether it wants the same said in return, and
+    /// when it says so.
     pub fn handle_hello(
         &mut self,
         now: Instant,
         node: &str,
-        (seq, asks): (u64, bool),
+        (seq, asks, at): (u64, bool, u64),
         effects: &mut Vec<Effect>,
     ) {
+        self.clock.hear(at, true);
         if !self.is_own(node) {
             self.has_company = true;
             if asks {
@@ -333,17 +345,20 @@ impl Bus {
         &mut self,
         now: Instant,
         node: &str,
-        messages: Vec<Incoming>,
+        mut messages: Vec<Incoming>,
         until: u64,
         is_whole: bool,
         effects: &mut Vec<Effect>,
     ) {
+        for message in &mut messages {
+            message.at = self.clock.hear(message.at, true);
+        }
         self.peers
             .handle_replay(now, node, messages, (until, is_whole), effects);
     }
 
-    /// Does what is due.
-    pub fn handle_tick(&mut self, now: Instant, effects: &mut Vec<Effect>) {
+    /// Does what is due. `unix_ms` is Unix milliseconds.
+    pub fn handle_tick(&mut self, now: Instant, unix_ms: u64, effects: &mut Vec<Effect>) {
         if self.is_late(now) {
             effects.push(Effect::Redial);
         }
@@ -355,7 +370,8 @@ impl Bus {
             let asks = self.subscriber_works && !self.hello.has_asked;
             self.hello.has_asked |= asks;
             let seq = self.own.last_sent();
-            effects.push(Effect::Hello { seq, asks });
+            let at = self.clock.greet(unix_ms);
+            effects.push(Effect::Hello { seq, asks, at });
         }
     }
 
@@ -409,7 +425,8 @@ impl Bus {
         self.has_company && self.own.waiting_bytes() >= self.limits.replay_bytes
     }
 
-    fn handle_echo(&mut self, now: Instant, seq: u64, effects: &mut Vec<Effect>) {
+    fn handle_echo(&mut self, now: Instant, seq: u64, at: u64, effects: &mut Vec<Effect>) {
+        self.own.counts_at(seq, at);
         self.deliver_to(seq, effects);
         self.own.trim(self.limits.replay_bytes, false);
         if matches!(self.state, State::Returning { until, .. } if until == seq) {
@@ -445,8 +462,10 @@ impl Bus {
 
     /// Delivers here what has not been, up to a number.
     fn deliver_to(&mut self, seq: u64, effects: &mut Vec<Effect>) {
-        let undelivered = self.own.undelivered(seq);
-        effects.extend(undelivered.cloned().map(Effect::Deliver));
+        effects.extend(self.own.undelivered(seq).map(|out| {
+            let stamp = self.clock.stamp(out.at);
+            Effect::Deliver(out.payload.clone(), stamp)
+        }));
         self.own.delivered_to(seq);
     }
 

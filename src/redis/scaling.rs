@@ -37,7 +37,6 @@ use crate::redis::topology::Target;
 use crate::ring::Wake;
 use crate::serving::Serving;
 use crate::shard;
-use crate::shard::cache::Stamp;
 use crate::shard::message::SessionKey;
 use crate::shard::question::{Ask, Part};
 use crate::status::RedisStatus;
@@ -170,7 +169,7 @@ impl Scaling {
             let own = own.iter().map(String::as_str);
             self.subscriber.subscribe("SUBSCRIBE", own);
         }
-        self.bus.handle_tick(now, &mut self.effects);
+        self.bus.handle_tick(now, unix_ms(), &mut self.effects);
         self.asking.handle_tick(now);
         self.carry_out(now, outlet);
     }
@@ -222,16 +221,10 @@ impl Scaling {
         } else {
             split(&broadcast)
         };
-        let at = unix_ms();
-        let stamp = Stamp {
-            at,
-            node: node_number(self.bus.node()),
-            is_late: false,
-        };
-        let payloads = broadcasts.into_iter();
-        let payloads = payloads.map(|broadcast| Payload::Event(broadcast, Some(stamp)));
+        let payloads = broadcasts.into_iter().map(Payload::Event);
         let (payloads, effects) = (payloads.collect(), &mut self.effects);
-        self.bus.handle_publish(now, at, payloads, caller, effects);
+        self.bus
+            .handle_publish(now, unix_ms(), payloads, caller, effects);
     }
 
     /// A call asks something of all nodes, or wants it done by all.
@@ -389,15 +382,6 @@ fn split(broadcast: &Broadcast) -> Vec<Arc<Broadcast>> {
         })
     };
     deliveries.map(part).collect()
-}
-
-/// A number for a node's name; of two names the greater has the greater number, or the same.
-fn node_number(node: &str) -> u64 {
-    let letters = node
-        .bytes()
-        .chain(std::iter::repeat(0))
-        .take(size_of::<u64>());
-    letters.fold(0, |number, letter| number << 8 | u64::from(letter))
 }
 
 fn unix_ms() -> u64 {

@@ -31,6 +31,8 @@ pub enum Said<'a> {
         seq: u64,
         /// All others are to say the same.
         asks: bool,
+        /// When it says so, Unix milliseconds or later.
+        at: u64,
     },
     /// It leaves, and has said all there was; its last number.
     Goodbye(u64),
@@ -63,13 +65,14 @@ pub enum Said<'a> {
 pub fn read<'a>(message: &'a [u8], workspace: &'a mut Workspace) -> Option<Side<'a>> {
     let message = str::from_utf8(message).ok()?;
     let (mut node, mut kind, mut seq, mut messages, mut is_whole) = (None, None, None, "[]", false);
-    let (mut within, mut key, mut facts, mut asks) = (None, None, None, false);
+    let (mut within, mut key, mut facts, mut asks, mut at) = (None, None, None, false, None);
     json::visit(message, workspace, |child| match (child.key, child.value) {
         (Some("node"), Value::Text { text, .. }) if text.len() <= NODE_BYTES_MAX => {
             node = Some(text);
         }
         (Some("slapback"), Value::Text { text, .. }) => kind = Some(text),
         (Some("seq"), Value::Number { raw }) => seq = raw.parse().ok(),
+        (Some("at"), Value::Number { raw }) => at = raw.parse().ok(),
         (Some("within"), Value::Number { raw }) => within = raw.parse().ok(),
         (Some("messages"), Value::List { raw }) => messages = raw,
         (Some("whole"), Value::Bool(whole)) => is_whole = whole,
@@ -80,7 +83,11 @@ pub fn read<'a>(message: &'a [u8], workspace: &'a mut Workspace) -> Option<Side<
     })
     .ok()?;
     let said = match kind? {
-        "hello" => Said::Hello { seq: seq?, asks },
+        "hello" => Said::Hello {
+            seq: seq?,
+            asks,
+            at: at?,
+        },
         "goodbye" => Said::Goodbye(seq?),
         "ask" => Said::Ask {
             after: seq?,
@@ -115,8 +122,9 @@ pub fn write(out: &mut Vec<u8>, node: &str, said: &Said<'_>, body: impl FnOnce(&
     out.push(b',');
     text(out, "node", node);
     match said {
-        Said::Hello { seq, asks } => {
+        Said::Hello { seq, asks, at } => {
             number(out, "seq", *seq);
+            number(out, "at", *at);
             truth(out, "asks", *asks);
         }
         Said::Goodbye(seq) => number(out, "seq", *seq),
@@ -179,7 +187,14 @@ mod tests {
     #[test]
     fn what_is_written_is_read() {
         for (said, body) in [
-            (Said::Hello { seq: 7, asks: true }, ""),
+            (
+                Said::Hello {
+                    seq: 7,
+                    asks: true,
+                    at: 9,
+                },
+                "",
+            ),
             (Said::Goodbye(8), ""),
             (
                 Said::Ask {
@@ -227,8 +242,9 @@ mod tests {
             "",
             "[]",
             "{}",
-            r#"{"slapback":"hello","node":"a"}"#,
-            r#"{"slapback":"hello","seq":1}"#,
+            r#"{"slapback":"hello","node":"a","at":1}"#,
+            r#"{"slapback":"hello","node":"a","seq":1}"#,
+            r#"{"slapback":"hello","seq":1,"at":1}"#,
             r#"{"slapback":"shout","node":"a","seq":1}"#,
             r#"{"slapback":"ask","node":"a","seq":-1}"#,
             r#"{"slapback":"answer","node":"a","key":"k","facts":[]}"#,

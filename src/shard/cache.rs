@@ -40,23 +40,13 @@ pub struct Cache {
 pub struct Cached(Arc<Broadcast>);
 
 /// When an event was published, and by which node: by this nodes agree on which of two is the last,
-/// also when one of them was heard late.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// in whatever order they heard them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Stamp {
-    /// Unix milliseconds.
+    /// Unix milliseconds, or later: no event has the time of one before it.
     pub at: u64,
     /// The node's number.
     pub node: u64,
-    /// It has waited for Redis, so that a later event may have overtaken it.
-    pub is_late: bool,
-}
-
-impl Stamp {
-    /// Is this a late one that another has overtaken?
-    fn is_behind(self, other: Option<Self>) -> bool {
-        let other = other.map(|other| (other.at, other.node));
-        self.is_late && other.is_some_and(|other| (self.at, self.node) <= other)
-    }
 }
 
 /// The cached events of one app.
@@ -88,7 +78,7 @@ impl Cache {
     }
 
     /// Keeps the deliveries of a broadcast that their channels are to keep, each in place of the
-    /// one before, unless it is late and that one is newer. Gives how many events were dropped for
+    /// one before, unless that one was published later. Gives how many events were dropped for
     /// want of room.
     pub fn keep(&mut self, now: Instant, broadcast: &Arc<Broadcast>, stamp: Option<Stamp>) -> u64 {
         let mut dropped = 0;
@@ -98,8 +88,8 @@ impl Cache {
                     .apps
                     .entry(broadcast.app)
                     .or_insert_with(|| Store::new(self.hasher.clone()));
-                let is_behind =
-                    stamp.is_some_and(|stamp| stamp.is_behind(store.stamp(&delivery.channel)));
+                let last = store.stamp(&delivery.channel);
+                let is_behind = stamp.zip(last).is_some_and(|(stamp, last)| stamp <= last);
                 if !is_behind {
                     let event = Cached::of(broadcast, delivery);
                     let until = now + KEPT_FOR;

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
-use crate::node::Node;
+use crate::node::{CHANNELS, Node};
 use crate::world::{PHP, World};
 
 /// A node has heard by then of all that were there before it.
@@ -49,7 +49,7 @@ pub(crate) fn complete(world: &World, node: &Node) {
     }
 }
 
-/// From this event on, every node has all but the PHP node's.
+/// From this event on, every node has all but the PHP node's, and shows the same for the last.
 pub(crate) fn recovered(world: &World, first: u64) {
     for node in &world.nodes {
         assert!(node.bus.is_live(), "{} is not back", node.name);
@@ -57,6 +57,39 @@ pub(crate) fn recovered(world: &World, first: u64) {
         for (event, from) in world.events.range(first..) {
             let is_there = from.publisher == PHP || delivered.contains(event);
             assert!(is_there, "{} misses {event} at the end", node.name);
+        }
+    }
+    for channel in 0..CHANNELS {
+        let last = |node: &Node| node.last_event(channel);
+        let last: Vec<_> = world.nodes.iter().map(last).collect();
+        let is_same = last.windows(2).all(|pair| pair[0] == pair[1]);
+        assert!(
+            is_same && last[0] >= Some(first),
+            "shown on {channel}: {last:?}"
+        );
+    }
+}
+
+/// Would all nodes show a channel's next subscriber the same event? Two that were said while a node
+/// was coming back may stand in another order there.
+pub(crate) fn agree(world: &World) -> bool {
+    let shown = |node: &Node| {
+        (0..CHANNELS)
+            .map(|channel| node.last_event(channel))
+            .collect()
+    };
+    let all: Vec<Vec<_>> = world.nodes.iter().map(shown).collect();
+    all.windows(2).all(|pair| pair[0] == pair[1])
+}
+
+/// While the bus is up, the event that is shown is the one that came last, whatever its clock says.
+pub(crate) fn last_is_shown(world: &World) {
+    for node in &world.nodes {
+        for channel in 0..CHANNELS {
+            let is_on =
+                |event: &u64| world.events[event].publisher != PHP && event % CHANNELS == channel;
+            let last = node.delivered.iter().copied().rfind(is_on);
+            assert_eq!(node.last_event(channel), last, "on {channel}");
         }
     }
 }

@@ -38,6 +38,12 @@ impl Counts {
         }
     }
 
+    /// What cannot be ruled out is to be rare.
+    pub(crate) fn require_at_most(&self, most: u64, what: &'static str) {
+        let count = self.0.get(what).copied().unwrap_or_default();
+        assert!(count <= most, "{what}: {count} times");
+    }
+
     /// A fault that never struck shows nothing.
     pub(crate) fn require(&self, all: &[&'static str]) {
         println!("{:?}", self.0);

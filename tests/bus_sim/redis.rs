@@ -4,13 +4,21 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
+/// One message of a node.
+#[derive(Debug, Clone)]
+pub(crate) struct Told {
+    pub(crate) seq: u64,
+    pub(crate) at: u64,
+    pub(crate) is_late: bool,
+    pub(crate) event: u64,
+}
+
 /// What a node has published.
 #[derive(Debug, Clone)]
 pub(crate) enum Command {
     Message {
         node: String,
-        seq: u64,
-        event: u64,
+        told: Told,
     },
     /// Of the PHP node.
     Foreign(u64),
@@ -18,6 +26,7 @@ pub(crate) enum Command {
         node: String,
         seq: u64,
         asks: bool,
+        at: u64,
     },
     Ask {
         from: String,
@@ -28,7 +37,7 @@ pub(crate) enum Command {
     Replay {
         from: String,
         to: String,
-        messages: Vec<(u64, u64)>,
+        messages: Vec<Told>,
         until: u64,
         is_whole: bool,
     },
@@ -124,8 +133,8 @@ impl Redis {
     }
 
     pub(crate) fn php_hears(&mut self, command: &Command) {
-        if let Command::Message { event, .. } = command {
-            *self.heard_by_php.entry(*event).or_default() += 1;
+        if let Command::Message { told, .. } = command {
+            *self.heard_by_php.entry(told.event).or_default() += 1;
         }
     }
 }

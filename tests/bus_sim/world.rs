@@ -8,12 +8,14 @@ use slapback::shard::index::Slot;
 use slapback::shard::message::{SessionKey, ShardIndex};
 
 use crate::faults::{Counts, Faults};
-use crate::node::{Node, event_of, payload};
+use crate::node::{CHANNELS, Clock, Node, event_of, payload, told};
 use crate::redis::{Command, Heard, Redis};
 
 const STEPS: usize = 600;
 /// A connection is made anew within so long once Redis is there.
 const RECONNECT_MAX_MS: u64 = 1200;
+/// A node's clock is ahead by as much at most.
+const CLOCK_AHEAD_MAX_MS: u64 = 5000;
 /// The publisher of a PHP node.
 pub(crate) const PHP: &str = "php";
 
@@ -84,10 +86,14 @@ impl World {
         self.settle();
     }
 
-    /// Publishes once on each node, with nothing in its way; gives the first of these events.
+    /// Publishes on each node and in each channel, with nothing in its way; gives the first of these
+    /// events.
     pub(crate) fn say_something(&mut self) -> u64 {
         let first = self.next_event;
-        for at in 0..self.nodes.len() {
+        for at in (0..self.nodes.len()).cycle() {
+            if self.next_event >= first + CHANNELS {
+                break;
+            }
             self.publish(at);
         }
         self.settle();
@@ -128,7 +134,10 @@ impl World {
 
     fn born(&mut self) -> Node {
         self.lives += 1;
-        Node::new(self.lives, self.next_event, self.faults.limits, self.now)
+        let ahead_ms = self.random.u64(0..CLOCK_AHEAD_MAX_MS);
+        let clock = Clock::new(self.now, ahead_ms);
+        let limits = self.faults.limits;
+        Node::new(self.lives, self.next_event, limits, self.now, clock)
     }
 
     fn die(&mut self, at: usize) {
@@ -191,10 +200,15 @@ impl World {
         };
         let payloads = events.iter().map(|&event| payload(event));
         let node = &mut self.nodes[at];
-        let name = node.name.clone();
+        let (name, unix_ms) = (node.name.clone(), node.clock.unix_ms(self.now));
         let mut effects = Vec::new();
-        node.bus
-            .handle_publish(self.now, 0, payloads.collect(), Some(caller), &mut effects);
+        node.bus.handle_publish(
+            self.now,
+            unix_ms,
+            payloads.collect(),
+            Some(caller),
+            &mut effects,
+        );
         let is_refused = effects
             .iter()
             .any(|effect| matches!(effect, Effect::Refused(_)));
@@ -234,18 +248,17 @@ impl World {
                     if out.late {
                         self.counts.count("late");
                     }
-                    let event = event_of(&out.payload);
-                    let (node, seq) = (name.clone(), out.seq);
-                    self.check_publish(at, seq);
-                    Command::Message { node, seq, event }
+                    self.check_publish(at, out.seq);
+                    let (node, told) = (name.clone(), told(&out));
+                    Command::Message { node, told }
                 }
-                Effect::Deliver(payload) => {
+                Effect::Deliver(payload, stamp) => {
                     let event = event_of(&payload);
                     if !self.nodes[at].bus.is_live() {
                         self.counts.count("away");
                     }
-                    self.trace(|| format!("{name} delivers {event}"));
-                    self.nodes[at].delivered.push(event);
+                    self.trace(|| format!("{name} delivers {event}, {stamp:?}"));
+                    self.nodes[at].deliver(&payload, stamp);
                     continue;
                 }
                 Effect::Taken(caller) => {
@@ -258,10 +271,12 @@ impl World {
                     continue;
                 }
                 Effect::Dropped => panic!("somebody waits for each event"),
-                Effect::Hello { seq, asks } => {
-                    let node = name.clone();
-                    Command::Hello { node, seq, asks }
-                }
+                Effect::Hello { seq, asks, at } => Command::Hello {
+                    node: name.clone(),
+                    seq,
+                    asks,
+                    at,
+                },
                 Effect::Ask {
                     node,
                     after,
@@ -279,12 +294,10 @@ impl World {
                     is_whole,
                 } => {
                     self.counts.count("replayed");
-                    let messages = messages.iter();
-                    let messages = messages.map(|out| (out.seq, event_of(&out.payload)));
                     Command::Replay {
                         from: name.clone(),
                         to: node.into(),
-                        messages: messages.collect(),
+                        messages: messages.iter().map(told).collect(),
                         until,
                         is_whole,
                     }
@@ -400,7 +413,8 @@ impl World {
             }
             let node = &mut self.nodes[at];
             let mut effects = Vec::new();
-            node.bus.handle_tick(now, &mut effects);
+            let unix_ms = node.clock.unix_ms(now);
+            node.bus.handle_tick(now, unix_ms, &mut effects);
             let bound = 2 * self.faults.limits.replay_bytes + (1 << 16);
             assert!(node.bus.held_bytes() <= bound, "{} holds", node.name);
             self.carry_out(at, effects);

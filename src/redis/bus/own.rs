@@ -119,14 +119,24 @@ impl Own {
         self.messages.get_mut(place)?.caller.take()
     }
 
+    /// It counts as said then, if it was not delivered here before.
+    pub(super) fn counts_at(&mut self, seq: u64, at: u64) {
+        let place = self.place(seq);
+        if seq >= self.delivered
+            && let Some(message) = self.messages.get_mut(place)
+        {
+            message.out.at = at;
+        }
+    }
+
     /// Those not delivered here, up to a number.
-    pub(super) fn undelivered(&self, seq: u64) -> impl Iterator<Item = &Payload> {
+    pub(super) fn undelivered(&self, seq: u64) -> impl Iterator<Item = &Outgoing> {
         let (from, to) = (
             self.place(self.delivered),
             self.place(seq.saturating_add(1)),
         );
         let messages = self.messages.range(from..to.max(from));
-        messages.map(|message| &message.out.payload)
+        messages.map(|message| &message.out)
     }
 
     /// It is delivered here, and all before it.

@@ -9,7 +9,8 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use super::{Effect, Limits, Payload};
+use super::{Effect, Limits, Payload, clock};
+use crate::shard::cache::Stamp;
 
 /// Nodes that are remembered, gone or not; whoever was silent for longest goes first.
 const PEERS_MAX: usize = 1024;
@@ -33,6 +34,10 @@ const MISSED_MAX: u32 = 40;
 pub struct Incoming {
     /// Its number there.
     pub seq: u64,
+    /// When it was said, Unix milliseconds or later.
+    pub at: u64,
+    /// It has waited, or is said again.
+    pub is_late: bool,
     /// What it says.
     pub payload: Payload,
 }
@@ -60,7 +65,7 @@ struct Peer {
     /// It is not known yet which number is the first for this node.
     is_new: bool,
     is_present: bool,
-    held: BTreeMap<u64, Payload>,
+    held: BTreeMap<u64, (Payload, Stamp)>,
     asked: Option<Asked>,
     heard_at: Instant,
 }
@@ -128,19 +133,21 @@ impl Peers {
         let first = message.seq.saturating_sub(1);
         let (peer, since) = self.heard(now, node, first, effects);
         peer.known = peer.known.max(message.seq);
+        let stamp = clock::stamp(Some(node), message.at);
         if message.seq <= peer.last {
             return;
         }
         if peer.asked.is_none() && !peer.is_new && message.seq == peer.last + 1 {
             peer.last = message.seq;
-            effects.push(Effect::Deliver(message.payload));
+            effects.push(Effect::Deliver(message.payload, stamp));
             return;
         }
         let weight = message.payload.weight();
         if peer.asked.is_none() {
             peer.ask(node, now, since, effects);
         }
-        if peer.held.insert(message.seq, message.payload).is_none() {
+        let told = (message.payload, stamp);
+        if peer.held.insert(message.seq, told).is_none() {
             self.held_bytes += weight;
         }
         if self.held_bytes > self.limits.replay_bytes {
@@ -201,7 +208,8 @@ impl Peers {
         for message in messages {
             if message.seq == peer.last.saturating_add(1) {
                 peer.last = message.seq;
-                effects.push(Effect::Deliver(message.payload));
+                let stamp = clock::stamp(Some(node), message.at);
+                effects.push(Effect::Deliver(message.payload, stamp));
             }
         }
         let released = peer.release(effects);
@@ -354,8 +362,11 @@ impl Peer {
             .copied()
             .unwrap_or(self.last)
             .max(self.last);
-        let released = held.values().map(Payload::weight).sum();
-        effects.extend(held.into_values().map(Effect::Deliver));
+        let mut released = 0;
+        for (payload, stamp) in held.into_values() {
+            released += payload.weight();
+            effects.push(Effect::Deliver(payload, stamp));
+        }
         released
     }
 
@@ -368,11 +379,11 @@ impl Peer {
             if seq > self.last.saturating_add(1) {
                 break;
             }
-            let payload = first.remove();
+            let (payload, stamp) = first.remove();
             released += payload.weight();
             if seq > self.last {
                 self.last = seq;
-                effects.push(Effect::Deliver(payload));
+                effects.push(Effect::Deliver(payload, stamp));
             }
         }
         released

@@ -21,13 +21,13 @@ fn event(number: u8) -> Payload {
         }],
         is_one_event: false,
     };
-    Payload::Event(Arc::new(broadcast), None)
+    Payload::Event(Arc::new(broadcast))
 }
 
 /// Of event 1: 1.
 fn number_of(payload: &Payload) -> u8 {
     match payload {
-        Payload::Event(broadcast, _) => broadcast.deliveries[0].frame[0],
+        Payload::Event(broadcast) => broadcast.deliveries[0].frame[0],
         Payload::Terminate { .. } => panic!("nobody is terminated here"),
     }
 }
@@ -76,7 +76,12 @@ impl Told {
 
     fn hear(&mut self, node: &str, seq: u64) {
         let payload = event(u8::try_from(seq % 256).unwrap());
-        let message = Incoming { seq, payload };
+        let message = Incoming {
+            seq,
+            at: 0,
+            is_late: false,
+            payload,
+        };
         self.bus
             .handle_message(self.now, node, message, &mut self.effects);
     }
@@ -84,6 +89,8 @@ impl Told {
     fn replay(&mut self, seqs: &[u64], until: u64, is_whole: bool) {
         let messages = seqs.iter().map(|&seq| Incoming {
             seq,
+            at: 0,
+            is_late: true,
             payload: event(u8::try_from(seq % 256).unwrap()),
         });
         let (bus, out) = (&mut self.bus, &mut self.effects);
@@ -94,11 +101,13 @@ impl Told {
         let words = self.effects.drain(..).map(|effect| match effect {
             Effect::Publish(out) if out.late => format!("late{}", number_of(&out.payload)),
             Effect::Publish(out) => format!("p{}", number_of(&out.payload)),
-            Effect::Deliver(payload) => format!("d{}", number_of(&payload)),
+            Effect::Deliver(payload, _) => format!("d{}", number_of(&payload)),
             Effect::Taken(caller) => format!("200:{}", caller.session.slot.0),
             Effect::Refused(caller) => format!("503:{}", caller.session.slot.0),
             Effect::Dropped => "dropped".to_owned(),
-            Effect::Hello { seq, asks: true } => format!("hello:{seq}?"),
+            Effect::Hello {
+                seq, asks: true, ..
+            } => format!("hello:{seq}?"),
             Effect::Hello { seq, .. } => format!("hello:{seq}"),
             Effect::Ask { node, after, .. } => format!("ask:{node}:{after}"),
             Effect::Replay {
@@ -153,10 +162,10 @@ fn a_redis_that_is_late_is_dialled_anew() {
     let mut told = Told::live();
     told.publish(&[1], None);
     told.now += LIMITS.timeout;
-    told.bus.handle_tick(told.now, &mut told.effects);
+    told.bus.handle_tick(told.now, 0, &mut told.effects);
     assert!(!told.said().contains("redial"));
     told.now += Duration::from_millis(1);
-    told.bus.handle_tick(told.now, &mut told.effects);
+    told.bus.handle_tick(told.now, 0, &mut told.effects);
     assert!(told.said().contains("redial"));
 }
 
@@ -214,12 +223,12 @@ fn what_its_sender_no_longer_has_closes_all_once() {
     let mut told = Told::live();
     told.hear("a.1", 5);
     told.bus
-        .handle_hello(told.now, "a.1", (9, false), &mut told.effects);
+        .handle_hello(told.now, "a.1", (9, false, 0), &mut told.effects);
     assert_eq!(told.said(), "d5 ask:a.1:5");
     told.replay(&[8, 9], 9, false);
     assert!(told.said().ends_with("close"));
     told.bus
-        .handle_hello(told.now, "a.1", (9, false), &mut told.effects);
+        .handle_hello(told.now, "a.1", (9, false, 0), &mut told.effects);
     told.hear("a.1", 10);
     assert_eq!(told.said(), "d10");
 }
@@ -236,7 +245,7 @@ fn what_is_held_for_a_node_that_does_not_answer_is_delivered_after_a_while() {
     for _ in 0..ASKED + 4 {
         told.bus.handle_asked("a.1", 1);
         told.now += Duration::from_millis(250);
-        told.bus.handle_tick(told.now, &mut told.effects);
+        told.bus.handle_tick(told.now, 0, &mut told.effects);
         said += &told.said();
     }
     assert_eq!(said.matches("ask").count(), ASKED - 1, "{said}");
@@ -269,7 +278,7 @@ fn many_names_and_the_largest_numbers_take_no_memory_and_break_nothing() {
     assert!(told.bus.held_bytes() <= 2 * LIMITS.replay_bytes);
     assert!(told.bus.peers_count() <= 1024);
     told.bus
-        .handle_hello(told.now, "a.1", (u64::MAX, false), &mut told.effects);
+        .handle_hello(told.now, "a.1", (u64::MAX, false, 0), &mut told.effects);
     told.replay(&[u64::MAX], u64::MAX, true);
     told.hear("a.1", u64::MAX);
     told.hear("me.1", u64::MAX);
@@ -283,21 +292,21 @@ fn many_names_and_the_largest_numbers_take_no_memory_and_break_nothing() {
 fn a_node_that_hears_again_asks_who_is_there_and_is_told_at_once() {
     let mut told = Told::new();
     told.bus.handle_publisher_up(told.now, &mut told.effects);
-    told.bus.handle_tick(told.now, &mut told.effects);
+    told.bus.handle_tick(told.now, 0, &mut told.effects);
     // It does not hear yet.
     assert_eq!(told.said(), "hello:0");
     told.bus.handle_subscriber_up(told.now, &mut told.effects);
-    told.bus.handle_tick(told.now, &mut told.effects);
+    told.bus.handle_tick(told.now, 0, &mut told.effects);
     assert_eq!(told.said(), "hello:0?");
     told.now += HELLO_EVERY;
-    told.bus.handle_tick(told.now, &mut told.effects);
+    told.bus.handle_tick(told.now, 0, &mut told.effects);
     assert_eq!(told.said(), "hello:0");
     told.bus
-        .handle_hello(told.now, "b.1", (0, true), &mut told.effects);
-    told.bus.handle_tick(told.now, &mut told.effects);
+        .handle_hello(told.now, "b.1", (0, true, 0), &mut told.effects);
+    told.bus.handle_tick(told.now, 0, &mut told.effects);
     assert_eq!(told.said(), "hello:0");
     told.bus
-        .handle_hello(told.now, "me.1", (0, true), &mut told.effects);
-    told.bus.handle_tick(told.now, &mut told.effects);
+        .handle_hello(told.now, "me.1", (0, true, 0), &mut told.effects);
+    told.bus.handle_tick(told.now, 0, &mut told.effects);
     assert_eq!(told.said(), "");
 }

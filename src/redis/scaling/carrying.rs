@@ -14,6 +14,7 @@ use crate::redis::bus::{Caller, Effect, Payload};
 use crate::redis::gather::{self, Asker};
 use crate::redis::outlet::Outlet;
 use crate::redis::side;
+use crate::shard::cache::Stamp;
 use crate::shard::message::Message;
 
 impl Scaling {
@@ -52,11 +53,7 @@ impl Scaling {
                 self.say_on_bus(&text, Reply::Message);
                 self.scratch.text = text;
             }
-            Effect::Deliver(Payload::Event(broadcast, stamp)) => outlet.deliver(broadcast, stamp),
-            Effect::Deliver(Payload::Terminate { app, user }) => {
-                let ticket = self.asking.draw_ticket();
-                outlet.ask(ticket, app, Arc::new(Question::Terminate { user }));
-            }
+            Effect::Deliver(payload, stamp) => self.deliver(payload, stamp, outlet),
             Effect::Taken(Caller { session, asks }) => match asks {
                 None => outlet.tell(session.shard, Message::Published(session)),
                 // By the answer it is done here, whether or not the message has come back.
@@ -69,8 +66,9 @@ impl Scaling {
                 outlet.tell(session.shard, Message::Refused(session));
             }
             Effect::Dropped => self.metrics.add(Counter::BusDropped, 1),
-            Effect::Hello { seq, asks } => {
-                self.say_aside(None, &side::Said::Hello { seq, asks }, Reply::Other);
+            Effect::Hello { seq, asks, at } => {
+                let said = side::Said::Hello { seq, asks, at };
+                self.say_aside(None, &said, Reply::Other);
             }
             Effect::Ask {
                 node,
@@ -107,6 +105,16 @@ impl Scaling {
             Effect::Redial => {
                 self.lose_publisher(now, "Redis does not answer in time");
                 self.lose_subscriber(now, "Redis does not answer in time");
+            }
+        }
+    }
+
+    fn deliver(&mut self, payload: Payload, stamp: Stamp, outlet: &mut Outlet) {
+        match payload {
+            Payload::Event(broadcast) => outlet.deliver(broadcast, Some(stamp)),
+            Payload::Terminate { app, user } => {
+                let ticket = self.asking.draw_ticket();
+                outlet.ask(ticket, app, Arc::new(Question::Terminate { user }));
             }
         }
     }

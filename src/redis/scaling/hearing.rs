@@ -8,8 +8,8 @@ use std::time::Instant;
 
 use tracing::warn;
 
+use super::Scratch;
 use super::asking::Asking;
-use super::{Scratch, node_number, unix_ms};
 use crate::app::{AppIndex, Apps};
 use crate::broadcast::Broadcast;
 use crate::metrics::{Counter, Metrics};
@@ -18,7 +18,6 @@ use crate::redis::bus::peers::Incoming;
 use crate::redis::bus::{Bus, Effect, Payload};
 use crate::redis::envelope::{self, Event, Message, Origin};
 use crate::redis::side::{self, Side};
-use crate::shard::cache::Stamp;
 
 /// What is heard, and what becomes of it.
 pub(super) struct Hearing<'a> {
@@ -83,10 +82,7 @@ impl Hearing<'_> {
             Ok(payload) => (payload, Ok(())),
             Err(why) => (nothing(), Err(why)),
         };
-        let message = Incoming {
-            seq: origin.seq,
-            payload,
-        };
+        let message = incoming(origin, payload);
         self.bus
             .handle_message(self.now, origin.node, message, self.effects);
         refused
@@ -102,8 +98,8 @@ impl Hearing<'_> {
         } = &mut *self.scratch;
         let Side { node, said } = side::read(payload, side).ok_or("of no kind that is known")?;
         match said {
-            side::Said::Hello { seq, asks } => {
-                let said = (seq, asks);
+            side::Said::Hello { seq, asks, at } => {
+                let said = (seq, asks, at);
                 self.bus.handle_hello(self.now, node, said, self.effects);
             }
             side::Said::Goodbye(seq) => self.bus.handle_goodbye(node, seq),
@@ -127,10 +123,8 @@ impl Hearing<'_> {
                     if let Some(said) = said
                         && let Some((Some(origin), payload)) = payload_of(&said, apps, event)
                     {
-                        replayed.push(Incoming {
-                            seq: origin.seq,
-                            payload: payload.unwrap_or_else(|_| nothing()),
-                        });
+                        let payload = payload.unwrap_or_else(|_| nothing());
+                        replayed.push(incoming(origin, payload));
                     }
                 });
                 visited.map_err(|_| "not a list of messages")?;
@@ -175,20 +169,7 @@ fn event(
     let broadcast = heard
         .broadcast(served(heard.app, apps)?, scratch)
         .map_err(|malformed| malformed.0)?;
-    // A PHP node does not say when.
-    let stamp = heard.origin.map_or_else(
-        || Stamp {
-            at: unix_ms(),
-            node: 0,
-            is_late: false,
-        },
-        |origin| Stamp {
-            at: origin.at,
-            node: node_number(origin.node),
-            is_late: origin.late,
-        },
-    );
-    Ok(Payload::Event(Arc::new(broadcast), Some(stamp)))
+    Ok(Payload::Event(Arc::new(broadcast)))
 }
 
 fn terminate(app: &str, user: &str, apps: &Apps) -> Result<Payload, &'static str> {
@@ -203,6 +184,15 @@ fn served(app: &str, apps: &Apps) -> Result<AppIndex, &'static str> {
     app.ok_or("it is of an app that is not served here")
 }
 
+fn incoming(origin: Origin<'_>, payload: Payload) -> Incoming {
+    Incoming {
+        seq: origin.seq,
+        at: origin.at,
+        is_late: origin.late,
+        payload,
+    }
+}
+
 fn nothing() -> Payload {
-    Payload::Event(Arc::new(Broadcast::nothing(AppIndex(0))), None)
+    Payload::Event(Arc::new(Broadcast::nothing(AppIndex(0))))
 }

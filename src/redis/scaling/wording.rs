@@ -46,7 +46,7 @@ impl Wording {
     /// Appends a message.
     pub(super) fn write(&mut self, out: &mut Vec<u8>, outgoing: &Outgoing, apps: &Apps) {
         let app = match &outgoing.payload {
-            Payload::Event(broadcast, _) => broadcast.app,
+            Payload::Event(broadcast) => broadcast.app,
             Payload::Terminate { app, .. } => *app,
         };
         self.learn(app, apps);
@@ -61,7 +61,7 @@ impl Wording {
             late: outgoing.late,
         });
         match &outgoing.payload {
-            Payload::Event(broadcast, _) => {
+            Payload::Event(broadcast) => {
                 let first = broadcast.deliveries.first();
                 let except = first.and_then(|delivery| delivery.except);
                 let workspace = &mut self.workspace;
