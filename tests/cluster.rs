@@ -224,7 +224,7 @@ fn redis_sees_the_channel_of_reverb_and_our_own_beside_it_and_nothing_else() {
 
 /// Over TLS, as a user who may do no more than a node needs.
 #[test]
-fn a_node_needs_two_commands_and_its_channels() {
+fn a_node_needs_four_commands_and_its_channels() {
     let tls = Certificate::make("bus");
     let port = free_port().to_string();
     let redis = Redis::start_with(&[
@@ -240,7 +240,15 @@ fn a_node_needs_two_commands_and_its_channels() {
     let mut admin = redis.client();
     admin.set_user(
         "node",
-        &["on", ">other", "-@all", "+publish", "+subscribe", "+ping"],
+        &[
+            "on",
+            ">other",
+            "-@all",
+            "+publish",
+            "+subscribe",
+            "+unsubscribe",
+            "+ping",
+        ],
     );
     admin.set_user("node", &["resetchannels", "&reverb*"]);
     let url = format!("rediss://node:right@localhost:{port}");

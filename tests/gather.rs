@@ -1,11 +1,12 @@
 //! What the API tells of several nodes, and what PHP's nodes are told by ours (R-230 to R-234).
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use channels::{enter, heard, member_added, signed};
 use harness::{Client, Server, api};
-use nodes::{Cluster, on_nodes, on_slapback_nodes, subscribed};
+use nodes::{Cluster, FLEETS, on_nodes, on_slapback_nodes, subscribed};
 use serde_json::json;
 
 mod channels;
@@ -394,6 +395,41 @@ fn a_node_that_has_died_is_not_waited_for() {
         );
         drop(third);
         all_tell(&cluster.nodes, "/channels/c1", r#"{"occupied":false}"#);
+    });
+}
+
+/// Questions are put all the time while one node after another leaves.
+#[test]
+fn a_node_that_leaves_keeps_no_question_waiting() {
+    const ASKERS: usize = 4;
+    on_slapback_nodes(2, |nodes, redis| {
+        let [asked, leaving] = nodes else {
+            panic!("two nodes");
+        };
+        let is_over = AtomicBool::new(false);
+        let ask = || {
+            let mut count = 0;
+            while !is_over.load(Ordering::Relaxed) {
+                all_tell(
+                    std::slice::from_ref(asked),
+                    "/channels",
+                    r#"{"channels":{}}"#,
+                );
+                count += 1;
+            }
+            count
+        };
+        std::thread::scope(|scope| {
+            let askers: Vec<_> = (0..ASKERS).map(|_| scope.spawn(ask)).collect();
+            for _ in 0..5 {
+                assert_eq!(leaving.terminate().code(), Some(0));
+                *leaving = nodes::start(FLEETS[0][0], redis, &[]);
+                leaving.is_on_the_bus();
+            }
+            is_over.store(true, Ordering::Relaxed);
+            let counts = askers.into_iter().map(|asker| asker.join().unwrap());
+            assert!(counts.sum::<u32>() > 0, "nobody asked anything");
+        });
     });
 }
 

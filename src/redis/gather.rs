@@ -86,6 +86,8 @@ pub struct Gather {
     open: HashMap<u32, Open, RandomState>,
     by_key: HashMap<Key, u32, RandomState>,
     last_ticket: u32,
+    /// This node's shards have ended: it has nothing that could be told of.
+    is_over: bool,
     random: fastrand::Rng,
     silent: Silent,
     /// When the next question may have waited long enough.
@@ -130,6 +132,7 @@ impl Gather {
             open: HashMap::with_hasher(hasher.clone()),
             by_key: HashMap::with_hasher(hasher),
             last_ticket: 0,
+            is_over: false,
             random,
             silent: Silent::default(),
             due: None,
@@ -164,7 +167,7 @@ impl Gather {
         question: &Arc<Question>,
         effects: &mut Vec<Effect>,
     ) {
-        match app {
+        match app.filter(|_| !self.is_over) {
             Some(app) => {
                 self.begin(asker, app, question, None, effects);
             }
@@ -186,6 +189,14 @@ impl Gather {
             open.facts.add(others);
             open.has_own = true;
             self.end_if_known(now, ticket, effects);
+        }
+    }
+
+    /// This node's shards have ended, and what they were asked with them.
+    pub fn handle_end(&mut self, now: Instant, effects: &mut Vec<Effect>) {
+        self.is_over = true;
+        for ticket in self.open.keys().copied().collect::<Vec<_>>() {
+            self.handle_own(now, ticket, Facts::default(), effects);
         }
     }
 

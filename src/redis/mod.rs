@@ -144,12 +144,22 @@ impl Parts {
         (parts, plan.inbox, plan.event, plan.is_over)
     }
 
-    /// Publishes what the shards said last, says goodbye behind it, and waits until Redis has both.
+    /// Publishes what the shards said last, answers what it is asked until it hears no more, says
+    /// goodbye behind all that, and waits until Redis has it.
     fn leave(&mut self, event: &EventFd) -> io::Result<()> {
         let until = Instant::now() + LEAVE_MAX;
+        if let Some(scaling) = &mut self.scaling {
+            scaling.handle_end(Instant::now());
+        }
         self.turn_until(until, event, |parts| {
             let is_settled = parts.scaling.as_ref().is_none_or(Scaling::is_settled);
             is_settled && !parts.outlet.has_news()
+        })?;
+        if let Some(scaling) = &mut self.scaling {
+            scaling.stop_hearing();
+        }
+        self.turn_until(until, event, |parts| {
+            parts.scaling.as_ref().is_none_or(Scaling::hears_nothing)
         })?;
         if let Some(scaling) = &mut self.scaling {
             scaling.leave();

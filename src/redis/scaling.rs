@@ -64,6 +64,8 @@ pub(super) struct Scaling {
     metrics: Arc<Metrics>,
     status: Arc<RedisStatus>,
     has_refused: bool,
+    /// Redis has confirmed that this node hears no more questions.
+    is_unsubscribed: bool,
     /// The time over which all clients are told to come back.
     recall_over: Duration,
 }
@@ -127,6 +129,7 @@ impl Scaling {
             metrics,
             status,
             has_refused: false,
+            is_unsubscribed: false,
             recall_over,
         }
     }
@@ -288,6 +291,22 @@ impl Scaling {
         !self.bus.publisher_works() || self.bus.is_live() && self.replies.is_empty()
     }
 
+    /// The shards have ended: of what others ask nothing is here.
+    pub(super) fn handle_end(&mut self, now: Instant) {
+        self.asking.handle_end(now);
+    }
+
+    /// Hears questions no longer. Redis confirms it behind the last.
+    pub(super) fn stop_hearing(&mut self) {
+        self.subscriber
+            .say(&[b"UNSUBSCRIBE", self.channel.as_bytes()]);
+    }
+
+    /// Will nobody wait for this node to answer a question?
+    pub(super) fn hears_nothing(&self) -> bool {
+        !self.bus.subscriber_works() || self.is_unsubscribed
+    }
+
     /// Says goodbye to the others, behind all else that was said.
     pub(super) fn leave(&mut self) {
         let seq = self.bus.last_sent();
@@ -345,6 +364,7 @@ impl Scaling {
                         hearing.bus.handle_subscriber_up(now, hearing.effects);
                     }
                 }
+                Said::Unsubscribed => self.is_unsubscribed = true,
                 Said::TooLong => hearing.refuse("longer than Redis lets a subscriber be owed"),
                 Said::Error(why) => return Err(String::from_utf8_lossy(why).into_owned()),
                 _ => {}

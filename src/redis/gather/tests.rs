@@ -324,3 +324,23 @@ proptest! {
         prop_assert!(gather.open.is_empty() && gather.by_key.is_empty());
     }
 }
+
+#[test]
+fn when_the_shards_have_ended_whoever_asks_is_told_at_once_that_nothing_is_here() {
+    let mut gather = Gather::new(7);
+    let question = Arc::new(Question::Connections);
+    let asker = |key: &str| Asker::Node {
+        node: "a.1".into(),
+        key: key.into(),
+    };
+    let mut effects = Vec::new();
+    gather.handle_foreign_ask(asker("before"), Some(APP), &question, &mut effects);
+    effects.clear();
+    gather.handle_end(Instant::now(), &mut effects);
+    gather.handle_foreign_ask(asker("behind"), Some(APP), &question, &mut effects);
+    let keys = effects.iter().map(|effect| match effect {
+        Effect::Answer(Asker::Node { key, .. }, facts) if *facts == Facts::default() => &**key,
+        _ => panic!("{effect:?}"),
+    });
+    assert_eq!(keys.collect::<Vec<_>>(), ["before", "behind"]);
+}

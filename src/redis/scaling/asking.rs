@@ -45,6 +45,11 @@ impl Asking {
             .handle_own(now, ticket, facts, &mut self.effects);
     }
 
+    /// This node's shards have ended.
+    pub(super) fn handle_end(&mut self, now: Instant) {
+        self.gather.handle_end(now, &mut self.effects);
+    }
+
     /// Redis has put a question to so many.
     pub(super) fn handle_heard(&mut self, now: Instant, key: &str, receivers: i64) {
         self.gather
