@@ -5,12 +5,14 @@
 
 use std::fmt::{self, Write as _};
 use std::io;
+use std::path::Path;
 use std::thread;
 
 use crate::config::{Config, DriverChoice, Origin, Row, host_in_url};
 use crate::edge::{flush, listen};
 use crate::fleet::Shards;
 use crate::limits::OpenFiles;
+use crate::tuning;
 use crate::{EXIT_CANNOT_BIND, EXIT_CONFIGURATION, EXIT_INTERNAL};
 
 /// What came of a check.
@@ -35,6 +37,7 @@ pub fn check(config: &Config) -> Checked {
     let shards = check_cpus(config, &mut report);
     let files = check_files(config, shards, &mut report);
     let address = check_address(config, &mut report);
+    add_tuning(config, &mut report);
     let failure = driver.and(files).and(address).err();
     Checked {
         report: report.to_string(),
@@ -130,6 +133,14 @@ fn check_address(config: &Config, report: &mut Report) -> Verdict {
         }
     }
     Ok(())
+}
+
+/// What the kernel allows is told and no more: whether it is too little, the load decides.
+fn add_tuning(config: &Config, report: &mut Report) {
+    report.begin("kernel");
+    for finding in tuning::findings(Path::new("/"), config.port) {
+        report.add(finding.name, &finding.found, &finding.note);
+    }
 }
 
 /// Titles, lines of three columns, and warnings.

@@ -10,7 +10,8 @@
 //! - [`ring`], [`wake`], [`refusals`]: how threads reach one another; the log of what was refused.
 //! - [`proto`]: one connection: HTTP, WebSocket, the Pusher protocol.
 //! - [`app`], [`broadcast`], [`config`], [`env`](mod@env), [`hex`], [`limits`], [`log`],
-//!   [`metrics`], [`serving`], [`status`]: what they all speak of, and what the operator says.
+//!   [`metrics`], [`serving`], [`status`], [`tuning`]: what they all speak of, what the operator
+//!   says, and what the kernel should allow.
 //!
 //! Imports point downwards in this list, never back. `proto` and `shard` name no socket, clock,
 //! thread or runtime.
@@ -37,6 +38,7 @@ pub mod ring;
 pub mod serving;
 pub mod shard;
 pub mod status;
+pub mod tuning;
 pub mod wake;
 
 /// Exit code: asked to stop.

@@ -12,6 +12,7 @@ const FOLDERS: &[&str] = &[
     "docs/",
     "examples/",
     "fuzz/",
+    "kernel-tuning/",
     "src/",
     "tests/",
 ];
@@ -86,7 +87,7 @@ fn check(wrong: impl Fn(&Path, &str) -> Vec<String>) {
             complaints.push(format!("{}: {word}", page.display()));
         }
     };
-    for folder in ["docs", "tests/mutants", "tests/wire"] {
+    for folder in ["docs", "kernel-tuning", "tests/mutants", "tests/wire"] {
         read_below(&root().join(folder), "md", &mut look);
     }
     for entry in fs::read_dir(root()).unwrap() {

@@ -29,6 +29,7 @@ const LEVELS: &[&[&str]] = &[
         "metrics",
         "serving",
         "status",
+        "tuning",
     ],
     &["proto"],
     &["ring", "refusals"],
