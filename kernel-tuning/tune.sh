@@ -86,8 +86,8 @@ require_sound() {
     *) fail "$1: unknown owner $4" ;;
   esac
   found=$(found_now "$1")
-  case $found in
-    '' | unlimited) ;;
+  case $2:$found in
+    *: | min:unlimited) ;;
     *) $is_kind "$found" || fail "$1: $found, as found, is not to be compared by $2" ;;
   esac
 }
@@ -124,12 +124,14 @@ found_now() {
   fi
 }
 
-# The two initial namespaces bear these numbers on every kernel; only the network of the machine has
-# the setting that is looked for; and a container that shares all that has a root of its own.
+# The initial namespaces of processes and users bear these numbers on every kernel; only the network of
+# the machine has the setting that is looked for; a container that shares all these, or a chroot, has
+# another root than process 1: another device, or another directory of it.
 in_pid_of_machine() { [ "$(readlink /proc/self/ns/pid)" = 'pid:[4026531836]' ]; }
 in_user_of_machine() { [ "$(readlink /proc/self/ns/user)" = 'user:[4026531837]' ]; }
 in_network_of_machine() { [ -e /proc/sys/net/core/netdev_max_backlog ]; }
-in_root_of_machine() { [ /proc/1/root/. -ef /. ]; }
+root_of() { sed -n 's|^[0-9]* [0-9]* \([^ ]* [^ ]*\) / .*|\1|p' "/proc/$1/mountinfo"; }
+in_root_of_machine() { [ -n "$(root_of 1)" ] && [ "$(root_of 1)" = "$(root_of self)" ]; }
 
 where_we_are() {
   if [ -n "$root" ]; then
@@ -169,8 +171,11 @@ report() {
     state=absent found=none
   elif is_enough "$comparison" "$wanted" "$found"; then
     state=ok
-    # What an earlier --apply has kept stays: it is why it is as wanted.
-    ! grep -qsxF "$name = $wanted" "$kept" || keep "$name" "$wanted" "$why"
+    # A line that an earlier --apply has kept is why this is as wanted, and stays. Not if the value
+    # is a higher one by now: at the next boot the line would lower it.
+    if [ "$found" = "$wanted" ] && grep -qsxF "$name = $wanted" "$kept"; then
+      keep "$name" "$wanted" "$why"
+    fi
   elif [ $mode = apply ]; then
     apply
   else
@@ -220,7 +225,7 @@ where=$(where_we_are)
 each_row report
 if [ $mode = apply ] && [ $where != machine ]; then
   echo 'nothing is kept for the next boot: this is not the machine itself'
-elif [ $mode = apply ] && [ -n "$keeping" ]; then
+elif [ $mode = apply ] && { [ -n "$keeping" ] || [ -e "$kept" ]; }; then
   write_kept
 fi
 [ $short -eq 0 ]
