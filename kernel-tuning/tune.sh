@@ -51,11 +51,11 @@ if [ -n "$root" ]; then
   ! is_kernels "$root/proc/sys" || fail "--root is for a copy of the files, and $root/proc is none"
 fi
 
-# Calls a function with each row of the list: name, comparison, wanted, whose, why, source.
+# Calls a function for each row of the list, with its columns in variables.
 each_row() {
-  while IFS=$tab read -r name comparison wanted whose why source; do
+  while IFS=$tab read -r name comparison wanted whose why source || [ -n "$name" ]; do
     case $name in '' | '#'*) continue ;; esac
-    "$1" "$name" "$comparison" "$wanted" "$whose" "$why" "$source"
+    "$1"
   done <"$list"
 }
 
@@ -74,53 +74,51 @@ at_least() {
 
 # What cannot be compared must not count as enough, nor stop --apply half-way: all is looked at first.
 require_sound() {
-  case $6 in '' | *"$tab"*) fail "$1: not six columns" ;; esac
-  case $2 in
+  case $source in '' | *"$tab"*) fail "$name: not six columns" ;; esac
+  case $comparison in
     min | is) is_kind=is_number ;;
     range) is_kind=is_range ;;
-    *) fail "$1: unknown comparison $2" ;;
+    *) fail "$name: unknown comparison $comparison" ;;
   esac
-  $is_kind "$3" || fail "$1: $3 is not to be compared by $2"
-  case $4 in
+  $is_kind "$wanted" || fail "$name: $wanted is not to be compared by $comparison"
+  case $whose in
     machine | network | process) ;;
-    *) fail "$1: unknown owner $4" ;;
+    *) fail "$name: unknown owner $whose" ;;
   esac
-  found=$(found_now "$1")
-  case $2:$found in
+  found=$(found_now)
+  case $comparison:$found in
     *: | min:unlimited) ;;
-    *) $is_kind "$found" || fail "$1: $found, as found, is not to be compared by $2" ;;
+    *) $is_kind "$found" || fail "$name: $found, as found, is not to be compared by $comparison" ;;
   esac
 }
 
-# comparison, wanted
-in_words() {
-  case $1 in
-    min) echo "at least $2" ;;
-    is) echo "$2" ;;
-    range) echo "$2 or wider" ;;
+wanted_in_words() {
+  case $comparison in
+    min) echo "at least $wanted" ;;
+    is) echo "$wanted" ;;
+    range) echo "$wanted or wider" ;;
   esac
 }
 
-# comparison, wanted, found
 is_enough() {
-  case $1 in
-    min) [ "$3" = unlimited ] || at_least "$3" "$2" ;;
-    is) [ "$3" = "$2" ] ;;
-    range) at_least "${2% *}" "${3% *}" && at_least "${3#* }" "${2#* }" ;;
+  case $comparison in
+    min) [ "$found" = unlimited ] || at_least "$found" "$wanted" ;;
+    is) [ "$found" = "$wanted" ] ;;
+    range) at_least "${wanted% *}" "${found% *}" && at_least "${found#* }" "${wanted#* }" ;;
   esac
 }
 
-path_of() {
-  echo "$root/proc/sys/$(echo "$1" | tr . /)"
+path() {
+  echo "$root/proc/sys/$(echo "$name" | tr . /)"
 }
 
 # Prints nothing if this kernel, or this namespace, does not have it.
 found_now() {
-  if [ "$1" = nofile ]; then
+  if [ "$name" = nofile ]; then
     sed -n 's/^Max open files  *[^ ]*  *\([^ ]*\).*/\1/p' "$root/proc/self/limits"
-  elif [ -r "$(path_of "$1")" ]; then
+  elif [ -r "$(path)" ]; then
     # The largest number there is means no limit.
-    tr -s '\t' ' ' <"$(path_of "$1")" | sed 's/^9223372036854775807$/unlimited/'
+    tr -s '\t' ' ' <"$(path)" | sed 's/^9223372036854775807$/unlimited/'
   fi
 }
 
@@ -145,66 +143,59 @@ where_we_are() {
   fi
 }
 
-# whose
 may_write() {
-  case $where:$1 in
-    machine:machine | machine:network | namespace:network) return 0 ;;
+  case $where:$whose in
+    machine:machine | machine:network | namespace:network) ;;
     *) return 1 ;;
   esac
+  [ -z "$root" ] || ! is_kernels "$(path)"
 }
 
 keeping=
-# name, wanted, why
 keep() {
   keeping="$keeping
-# $3
-$1 = $2
+# $why
+$name = $wanted
 "
 }
 
 short=0
 report() {
-  name=$1 comparison=$2 wanted=$3 whose=$4 why=$5 source=$6
-  found=$(found_now "$name")
+  found=$(found_now)
   note=
   if [ -z "$found" ]; then
-    state=absent found=none
-  elif is_enough "$comparison" "$wanted" "$found"; then
+    state=absent
+  elif is_enough; then
     state=ok
-    # A line that an earlier --apply has kept is why this is as wanted, and stays. Not if the value
-    # is a higher one by now: at the next boot the line would lower it.
-    if [ "$found" = "$wanted" ] && grep -qsxF "$name = $wanted" "$kept"; then
-      keep "$name" "$wanted" "$why"
-    fi
-  elif [ $mode = apply ]; then
-    apply
   else
     state=short
+    [ $mode = check ] || apply
   fi
-  [ "$state" != short ] || short=$((short + 1))
+  # What an earlier --apply has kept stays, but not where the value is a higher one by now, which the
+  # line would lower at the next boot.
+  case $state:$found in
+    absent: | ok:"$wanted") ! grep -qsxF "$name = $wanted" "$kept" || keep ;;
+    set:*) keep ;;
+    short:*) short=$((short + 1)) ;;
+  esac
   printf '%-6s  %s = %s, wanted: %s (%s)\n' \
-    "$state" "$name" "$found" "$(in_words "$comparison" "$wanted")" "$whose"
+    "$state" "$name" "${found:-none}" "$(wanted_in_words)" "$whose"
   printf '        %s [%s]\n' "$why" "$source"
   [ -z "$note" ] || printf '        -> %s\n' "$note"
 }
 
-# Sets the row that report() is at, and reads back what came of it.
+# Sets what report() has found to fall short, and reads back what came of it.
 apply() {
-  state=short
   if [ "$whose" = process ]; then
     note='left as it is: see limits.conf'
-  elif ! may_write "$whose" || { [ -n "$root" ] && is_kernels "$(path_of "$name")"; }; then
+  elif ! may_write; then
     note='left as it is: to be set on the machine itself, or where this network is made'
-  elif ! echo "$wanted" 2>/dev/null >"$(path_of "$name")"; then
+  elif ! echo "$wanted" 2>/dev/null >"$(path)"; then
     note='cannot be written: only root may, and not where /proc/sys is read-only'
   else
-    was=$found found=$(found_now "$name")
-    if is_enough "$comparison" "$wanted" "$found"; then
-      state=set note="was $was"
-      keep "$name" "$wanted" "$why"
-    else
-      note="was $was, and the kernel took no more"
-    fi
+    note="was $found"
+    found=$(found_now)
+    if is_enough; then state=set; else note="$note, and the kernel took no more"; fi
   fi
 }
 

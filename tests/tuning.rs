@@ -1,79 +1,20 @@
-//! `kernel-tuning/`: its script on copies and in namespaces, and that `slapback check` says the same.
-//!
-//! Nothing of the machine is written. Where the script runs in a namespace, whatever is not that
-//! namespace's own is mounted so that it cannot be.
+//! `kernel-tuning/`: its script on copies of the kernel's files, and that `slapback check` says the
+//! same. What it does in namespaces is in `tuning_alone.rs`.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::fs;
-use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Command;
 
-use harness::{FLEETS, Server, alone, directory};
-use slapback::tuning::{self, OPEN_FILES, Owner, Wanted};
+use harness::directory;
+use slapback::tuning::{self, OPEN_FILES, Wanted};
+use tune::{Said, folder, script_with, tune};
 
 mod harness;
+mod tune;
 
-const PORT_RANGE: &str = "/proc/sys/net/ipv4/ip_local_port_range";
-const RESERVED_PORTS: &str = "/proc/sys/net/ipv4/ip_local_reserved_ports";
-const SOMAXCONN: &str = "/proc/sys/net/core/somaxconn";
-
-fn folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("kernel-tuning")
-}
-
-/// The script in a folder of its own, with this list beside it.
-fn script_with(name: &str, list: &str) -> PathBuf {
-    let directory = directory(name);
-    fs::write(directory.join("settings.tsv"), list).unwrap();
-    let script = directory.join("tune.sh");
-    fs::copy(folder().join("tune.sh"), &script).unwrap();
-    script
-}
-
-/// What a run of the script said, and its exit status.
-#[derive(Debug)]
-struct Said {
-    out: String,
-    err: String,
-    code: Option<i32>,
-}
-
-impl From<Output> for Said {
-    fn from(output: Output) -> Self {
-        Self {
-            out: String::from_utf8(output.stdout).unwrap(),
-            err: String::from_utf8(output.stderr).unwrap(),
-            code: output.status.code(),
-        }
-    }
-}
-
-impl Said {
-    /// The rows: state, name, found, wanted and whose.
-    fn rows(&self) -> Vec<[String; 4]> {
-        let rows = self.out.lines().filter_map(|line| {
-            let (state, rest) = line.split_once(' ')?;
-            let (name, rest) = rest.trim_start().split_once(" = ")?;
-            let (found, wanted) = rest.split_once(", wanted: ")?;
-            Some([state, name, found, wanted].map(str::to_owned))
-        });
-        rows.collect()
-    }
-
-    fn row(&self, name: &str) -> [String; 3] {
-        let mut rows = self.rows().into_iter();
-        let row = rows.find(|[_, of_row, ..]| of_row == name);
-        let [state, _, found, wanted] = row.unwrap_or_else(|| panic!("no {name} in {self:?}"));
-        [state, found, wanted]
-    }
-}
-
-fn tune(script: &Path, arguments: &[&str]) -> Said {
-    let output = Command::new(script).args(arguments).output().unwrap();
-    output.into()
-}
+const SLOW_START_KEPT: &str = "net.ipv4.tcp_slow_start_after_idle = 0";
 
 #[test]
 fn the_script_and_slapback_check_tell_the_same_of_each_setting() {
@@ -207,33 +148,30 @@ fn what_falls_short_in_a_copy_is_set_and_kept_once() {
     }
 }
 
+/// What is not there for now, as a module's settings, comes back; what was raised stays raised.
 #[test]
-fn a_line_that_would_lower_a_setting_at_the_next_boot_is_kept_no_longer() {
+fn a_kept_line_stays_unless_it_would_lower_a_setting_at_the_next_boot() {
     let root = copy("raised");
     let script = folder().join("tune.sh");
-    let kept = root.join("etc/sysctl.d/90-slapback.conf");
-    for (somaxconn, is_kept) in [("128", true), ("4096", true), ("65535", false)] {
-        fs::write(root.join("proc/sys/net/core/somaxconn"), somaxconn).unwrap();
+    let apply = || {
         let said = tune(&script, &["--apply", "--root", root.to_str().unwrap()]);
         assert_eq!(said.err, "");
-        let kept = fs::read_to_string(&kept).unwrap();
-        assert_eq!(
-            kept.contains("\nnet.core.somaxconn = 4096\n"),
-            is_kept,
-            "{kept}"
-        );
-        assert!(
-            kept.contains("\nnet.ipv4.tcp_slow_start_after_idle = 0\n"),
-            "{kept}"
-        );
-    }
+        let kept = fs::read_to_string(root.join("etc/sysctl.d/90-slapback.conf")).unwrap();
+        ["net.core.somaxconn = 4096", SLOW_START_KEPT].map(|line| kept.lines().any(|l| l == line))
+    };
+    let somaxconn = root.join("proc/sys/net/core/somaxconn");
+    assert_eq!(apply(), [true, true]);
+    fs::remove_file(root.join("proc/sys/net/ipv4/tcp_slow_start_after_idle")).unwrap();
+    assert_eq!(apply(), [true, true]);
+    fs::write(somaxconn, "65535\n").unwrap();
+    assert_eq!(apply(), [false, true]);
 }
 
 #[test]
 fn with_enough_of_everything_there_is_nothing_to_do() {
     let root = copy("enough");
     let list = "fs.nr_open\tmin\t1048576\tmachine\tso\tthere\n\
-                net.ipv4.ip_local_port_range\trange\t40000 50000\tnetwork\tso\tthere\n";
+                net.ipv4.ip_local_port_range\trange\t40000 50000\tnetwork\tso\tthere";
     let script = script_with("tuning-enough", list);
     for mode in ["--check", "--apply"] {
         let said = tune(&script, &[mode, "--root", root.to_str().unwrap()]);
@@ -242,6 +180,8 @@ fn with_enough_of_everything_there_is_nothing_to_do() {
             said.row("fs.nr_open"),
             ["ok", "1048576", "at least 1048576 (machine)"]
         );
+        let without_end_of_line = said.row("net.ipv4.ip_local_port_range");
+        assert_eq!(without_end_of_line[..2], ["ok", "32768 60999"]);
     }
     assert!(!root.join("etc/sysctl.d/90-slapback.conf").exists());
 }
@@ -325,145 +265,6 @@ fn wrong_usage_is_told_and_a_root_must_be_a_copy() {
         matches!(said.code, Some(2 | 64)) && said.out.is_empty(),
         "{said:?}"
     );
-}
-
-/// Runs the script with `--apply` in these namespaces, where what is `protected` cannot be written
-/// and `/etc` is empty. Ends with the names of what is kept.
-fn apply(namespaces: &[&str], protected: &str, script: &Path) -> Said {
-    let steps = r#"
-        mount --bind "$1" "$1"
-        mount -o remount,bind,ro "$1"
-        mount -t tmpfs tmpfs /etc
-        mkdir /etc/sysctl.d
-        code=0
-        "$2" --apply || code=$?
-        ls /etc/sysctl.d
-        exit $code
-    "#;
-    let mut command = Command::new("unshare");
-    command.args(namespaces);
-    command
-        .args(["sh", "-euc", steps, "sh", protected])
-        .arg(script);
-    command.output().unwrap().into()
-}
-
-/// A list of which the machine falls short, whatever it is.
-const NEVER_MET: &str = "\
-    fs.nr_open\tmin\t2147483584\tmachine\tso\tthere\n\
-    net.core.somaxconn\tmin\t70000\tnetwork\tso\tthere\n\
-    net.ipv4.ip_local_port_range\trange\t2000 65535\tnetwork\tso\tthere\n";
-
-const LEFT: &str =
-    "-> left as it is: to be set on the machine itself, or where this network is made\n";
-const NOT_KEPT: &str = "nothing is kept for the next boot: this is not the machine itself\n";
-
-#[test]
-fn in_a_network_namespace_that_is_set_and_nothing_of_the_machine() {
-    alone(|| {
-        let files = fs::read_to_string("/proc/sys/fs/nr_open").unwrap();
-        fs::write(SOMAXCONN, "128").unwrap();
-        let script = script_with("tuning-namespace", NEVER_MET);
-        let said = apply(&["--mount"], "/proc/sys/fs", &script);
-        assert_eq!((said.err.as_str(), said.code), ("", Some(1)), "{said:?}");
-        let [state, found, _] = said.row("fs.nr_open");
-        assert_eq!([state.as_str(), &found], ["short", files.trim()]);
-        let rest = said.out.split_once(LEFT).unwrap().1;
-        let expected = format!(
-            "set     net.core.somaxconn = 70000, wanted: at least 70000 (network)\n        \
-             so [there]\n        -> was 128\n\
-             set     net.ipv4.ip_local_port_range = 2000 65535, wanted: 2000 65535 or wider \
-             (network)\n        so [there]\n        -> was 32768 60999\n{NOT_KEPT}"
-        );
-        assert_eq!(rest, expected);
-        assert_eq!(fs::read_to_string(SOMAXCONN).unwrap(), "70000\n");
-        assert_eq!(fs::read_to_string("/proc/sys/fs/nr_open").unwrap(), files);
-    });
-}
-
-#[test]
-fn in_a_container_on_the_network_of_the_machine_nothing_is_set() {
-    if !Path::new("/proc/sys/net/core/netdev_max_backlog").exists() {
-        return eprintln!("not shown: this is not the network of a machine");
-    }
-    let script = script_with("tuning-guest", NEVER_MET);
-    for namespaces in [
-        &["--map-root-user", "--mount"][..],
-        &[
-            "--map-root-user",
-            "--mount",
-            "--pid",
-            "--fork",
-            "--mount-proc",
-        ],
-    ] {
-        let said = apply(namespaces, "/proc/sys", &script);
-        assert_eq!((said.err.as_str(), said.code), ("", Some(1)), "{said:?}");
-        assert_eq!(said.out.matches(LEFT).count(), 3, "{said:?}");
-        assert!(said.out.ends_with(NOT_KEPT), "{said:?}");
-    }
-}
-
-/// What is set there is not shown, since nothing of the machine may be: only that it is tried.
-#[test]
-#[ignore = "only root is on the machine itself: part of make test-slow"]
-fn on_the_machine_itself_everything_would_be_set() {
-    let script = script_with("tuning-machine", NEVER_MET);
-    let said = apply(&["--mount"], "/proc/sys", &script);
-    assert_eq!((said.err.as_str(), said.code), ("", Some(1)), "{said:?}");
-    let tried = "-> cannot be written: only root may, and not where /proc/sys is read-only\n";
-    assert_eq!(said.out.matches(tried).count(), 3, "{said:?}");
-    assert!(said.out.ends_with(tried), "something is kept: {said:?}");
-}
-
-#[test]
-fn a_shard_asks_for_as_many_waiting_connections_as_the_list_wants() {
-    alone(|| {
-        let settings = tuning::parse(tuning::LIST).unwrap();
-        let mut settings = settings.into_iter();
-        let somaxconn = settings
-            .find(|setting| setting.name == "net.core.somaxconn")
-            .unwrap();
-        assert_eq!(somaxconn.owner, Owner::Network);
-        for (allowed, got) in [(100, Wanted::AtLeast(100)), (1_000_000, somaxconn.wanted)] {
-            fs::write(SOMAXCONN, allowed.to_string()).unwrap();
-            let server = Server::start(FLEETS[0], &[]);
-            let listens = Command::new("ss").args(["-Hltn"]).output().unwrap();
-            let listens = String::from_utf8(listens.stdout).unwrap();
-            let port = format!(":{} ", server.port);
-            let line = listens.lines().find(|line| line.contains(&port)).unwrap();
-            let backlog = line.split_whitespace().nth(2).unwrap();
-            assert_eq!(Wanted::AtLeast(backlog.parse().unwrap()), got, "{line}");
-        }
-    });
-}
-
-/// Why the range of local ports must not hold the server's own, or only reserved.
-#[test]
-fn an_outgoing_connection_on_its_port_keeps_the_server_from_starting() {
-    alone(|| {
-        let other = TcpListener::bind("127.0.0.1:9000").unwrap();
-        let to_other = || TcpStream::connect(other.local_addr().unwrap()).unwrap();
-        let start = || {
-            let app = ["ID", "KEY", "SECRET"].map(|name| (format!("REVERB_APP_{name}"), name));
-            let app: Vec<_> = app
-                .iter()
-                .map(|(name, value)| (name.as_str(), *value))
-                .collect();
-            Server::launch(&["start", "--host=127.0.0.1", "--port=8080"], &app)
-        };
-        fs::write(PORT_RANGE, "8080 8081").unwrap();
-        fs::write(RESERVED_PORTS, "8080").unwrap();
-        let elsewhere = to_other();
-        assert_eq!(elsewhere.local_addr().unwrap().port(), 8081);
-        start().listens();
-        fs::write(RESERVED_PORTS, "\n").unwrap();
-        let in_the_way = to_other();
-        assert_eq!(in_the_way.local_addr().unwrap().port(), 8080);
-        let mut server = start();
-        assert_eq!(server.exit_status().code(), Some(1), "{}", server.said());
-        server.says("cannot listen on 127.0.0.1:8080");
-    });
 }
 
 #[test]
