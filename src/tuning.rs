@@ -157,7 +157,6 @@ impl Setting<'static> {
             wanted,
             owner,
             why,
-            ..
         } = self;
         let found = found(root, name);
         let note = match found.as_deref().map(|found| wanted.is_met_by(found)) {

@@ -19,6 +19,17 @@ mod tune;
 const PORT_RANGE: &str = "/proc/sys/net/ipv4/ip_local_port_range";
 const RESERVED_PORTS: &str = "/proc/sys/net/ipv4/ip_local_reserved_ports";
 const SOMAXCONN: &str = "/proc/sys/net/core/somaxconn";
+/// Seen in the network of the machine and in no other.
+const OF_MACHINE: &str = "/proc/sys/net/core/netdev_max_backlog";
+
+/// Sets what belongs to this network namespace.
+fn set(path: &str, value: &str) {
+    assert!(
+        !Path::new(OF_MACHINE).exists(),
+        "this is the machine's network"
+    );
+    fs::write(path, value).unwrap();
+}
 
 /// Runs the script with `--apply` in these namespaces, where what is `protected` cannot be written
 /// and `/etc` is empty. Ends with the names of what is kept.
@@ -55,7 +66,7 @@ const NOT_KEPT: &str = "nothing is kept for the next boot: this is not the machi
 fn in_a_network_namespace_that_is_set_and_nothing_of_the_machine() {
     alone(|| {
         let files = fs::read_to_string("/proc/sys/fs/nr_open").unwrap();
-        fs::write(SOMAXCONN, "128").unwrap();
+        set(SOMAXCONN, "128");
         let script = script_with("tuning-namespace", NEVER_MET);
         let said = apply(&["--mount"], "/proc/sys/fs", &script);
         assert_eq!((said.err.as_str(), said.code), ("", Some(1)), "{said:?}");
@@ -76,7 +87,7 @@ fn in_a_network_namespace_that_is_set_and_nothing_of_the_machine() {
 
 #[test]
 fn in_a_container_on_the_network_of_the_machine_nothing_is_set() {
-    if !Path::new("/proc/sys/net/core/netdev_max_backlog").exists() {
+    if !Path::new(OF_MACHINE).exists() {
         return eprintln!("not shown: this is not the network of a machine");
     }
     let script = script_with("tuning-guest", NEVER_MET);
@@ -118,8 +129,8 @@ fn a_shard_asks_for_as_many_waiting_connections_as_the_list_wants() {
             .find(|setting| setting.name == "net.core.somaxconn")
             .unwrap();
         assert_eq!(somaxconn.owner, Owner::Network);
-        for (allowed, got) in [(100, Wanted::AtLeast(100)), (1_000_000, somaxconn.wanted)] {
-            fs::write(SOMAXCONN, allowed.to_string()).unwrap();
+        for (allowed, got) in [("100", Wanted::AtLeast(100)), ("1000000", somaxconn.wanted)] {
+            set(SOMAXCONN, allowed);
             let server = Server::start(FLEETS[0], &[]);
             let listens = Command::new("ss").args(["-Hltn"]).output().unwrap();
             let listens = String::from_utf8(listens.stdout).unwrap();
@@ -145,12 +156,12 @@ fn an_outgoing_connection_on_its_port_keeps_the_server_from_starting() {
                 .collect();
             Server::launch(&["start", "--host=127.0.0.1", "--port=8080"], &app)
         };
-        fs::write(PORT_RANGE, "8080 8081").unwrap();
-        fs::write(RESERVED_PORTS, "8080").unwrap();
+        set(PORT_RANGE, "8080 8081");
+        set(RESERVED_PORTS, "8080");
         let elsewhere = to_other();
         assert_eq!(elsewhere.local_addr().unwrap().port(), 8081);
         start().listens();
-        fs::write(RESERVED_PORTS, "\n").unwrap();
+        set(RESERVED_PORTS, "\n");
         let in_the_way = to_other();
         assert_eq!(in_the_way.local_addr().unwrap().port(), 8080);
         let mut server = start();
