@@ -15,6 +15,7 @@ mod source;
 use std::borrow::Cow;
 use std::fs::File;
 use std::io::{self, Read as _};
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 
 use ahash::AHashMap;
@@ -60,6 +61,8 @@ pub struct Config {
     pub pin: Option<bool>,
     /// Whether another server may listen on the same port.
     pub reuse_port: bool,
+    /// Handshakes per second that succeed; `None` = as many as come.
+    pub accept_rate: Option<NonZeroU32>,
     /// Bytes one socket may owe before it is closed.
     pub backlog_bytes: usize,
     /// Seconds a socket may owe without taking a byte.

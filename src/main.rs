@@ -260,6 +260,7 @@ fn blueprint(
         settings: Arc::new(Settings {
             api,
             max_request_size,
+            accept_rate: config.accept_rate,
             demo_page,
             redis: Arc::clone(&redis),
         }),

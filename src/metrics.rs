@@ -29,6 +29,8 @@ counters! {
     RefusedNodeFull => "refused_node_full",
     /// Upgrades refused with 4100 during a drain.
     RefusedDraining => "refused_draining",
+    /// Upgrades refused with 4100 because too many came at once.
+    RefusedTooFast => "refused_too_fast",
     /// Handshakes answered with 4xx or 5xx.
     RefusedHandshake => "refused_handshake",
     /// API calls answered with 200.

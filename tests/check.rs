@@ -100,6 +100,7 @@ server
   shards                            1                 SLAPBACK_SHARDS
   pin                               automatic         default
   reuse_port                        false             default
+  accept_rate                       unlimited         default
   backlog_bytes                     1048576 bytes     default
   backlog_seconds                   10 s              default
   backlog_total                     268435456 bytes   default

@@ -3,6 +3,7 @@
 //! Called by `config` alone.
 
 use std::fmt;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 use super::file::File;
@@ -143,6 +144,13 @@ fn read_tuning(reader: &mut Reader<'_>) -> Result<Config, ConfigError> {
         )?,
         pin: reader.read_optional(variable("SLAPBACK_PIN"), truth, "automatic")?,
         reuse_port: reader.read(variable("SLAPBACK_REUSE_PORT"), truth, false)?,
+        accept_rate: reader
+            .read_optional(
+                variable("SLAPBACK_ACCEPT_RATE").counts("per s"),
+                whole(0, ACCEPT_RATE_MAX),
+                "unlimited",
+            )?
+            .and_then(NonZeroU32::new),
         backlog_bytes: reader.read(
             variable("SLAPBACK_BACKLOG_BYTES").counts("bytes"),
             bytes(),
@@ -247,6 +255,7 @@ fn route_prefix(found: &Found<'_>) -> Result<String, String> {
 }
 
 const SHARDS_MAX: usize = 256;
+const ACCEPT_RATE_MAX: u32 = 1_000_000;
 pub(super) const SECONDS_MAX: u64 = 86_400;
 const REUSE_PORT_WARNING: &str =
     "SLAPBACK_REUSE_PORT: without scaling, servers on one port do not hear each other";

@@ -285,6 +285,7 @@ fn our_own_names_are_read() {
         ("SLAPBACK_SHARDS", "3"),
         ("SLAPBACK_PIN", "false"),
         ("SLAPBACK_REUSE_PORT", "1"),
+        ("SLAPBACK_ACCEPT_RATE", "500"),
         ("SLAPBACK_BACKLOG_BYTES", "4"),
         ("SLAPBACK_BACKLOG_SECONDS", "5"),
         ("SLAPBACK_BACKLOG_TOTAL", "6"),
@@ -318,6 +319,7 @@ fn our_own_names_are_read() {
     );
     assert_eq!((config.cache_channels, config.cache_bytes), (10, 11));
     assert_eq!(config.auth_timestamp_tolerance_s, 0);
+    assert_eq!(config.accept_rate, NonZeroU32::new(500));
     assert!(config.reuse_port && config.warnings[0].starts_with("SLAPBACK_REUSE_PORT"));
 }
 

@@ -15,6 +15,7 @@ pub mod percent;
 pub mod presence;
 pub mod session;
 pub mod trace;
+pub mod turnstile;
 
 use std::time::Instant;
 

@@ -4,6 +4,7 @@
 //! to do. It never touches the index, a home or a socket. A panic in here costs this connection
 //! only: the shard throws the effects of that call away.
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,6 +16,7 @@ use crate::proto::api::{ApiSettings, Facts, Question};
 use crate::proto::event::{self, Scratch};
 use crate::proto::frame::{self, Decoder, Incoming};
 use crate::proto::presence::Member;
+use crate::proto::turnstile::Turnstile;
 use crate::status::RedisStatus;
 
 mod http_phase;
@@ -30,6 +32,8 @@ pub struct Settings {
     pub api: ApiSettings,
     /// Head and body of one HTTP request together, bytes.
     pub max_request_size: usize,
+    /// Handshakes per second that succeed, on all shards together; `None` = as many as come.
+    pub accept_rate: Option<NonZeroU32>,
     /// The page served at `/`, in demo mode only.
     pub demo_page: Option<String>,
     /// Whether Redis works, for `/up?verbose`.
@@ -50,6 +54,8 @@ pub struct Context<'a> {
     pub scratch: &'a mut Scratch,
     /// Source of socket ids.
     pub random: &'a mut fastrand::Rng,
+    /// How many may still come in.
+    pub turnstile: &'a mut Turnstile,
     /// What the node is short of.
     pub pressure: Pressure,
 }
@@ -387,9 +393,15 @@ fn close_with((code, reason): (u16, &str), effects: &mut Effects) {
 /// Says to a WebSocket why it may not stay, then closes it for the same reason.
 fn send_away(why: (u16, &str), counter: Counter, effects: &mut Effects) -> Next {
     effects.count(counter);
-    send_error(why, effects);
-    close_with(why, effects);
+    effects.send(|out| write_farewell(out, why));
+    effects.list.push(Effect::Close);
     Next::EndWebSocket
+}
+
+/// Writes the event that says why, and the Close frame.
+fn write_farewell(out: &mut Vec<u8>, (code, reason): (u16, &str)) {
+    frame::text(out, |out| event::error(out, code, reason));
+    frame::close(out, Some(code), reason.as_bytes());
 }
 
 fn send_error((code, message): (u16, &str), effects: &mut Effects) {

@@ -61,6 +61,7 @@ impl<S: Protocol> Shard<S> {
             },
             scratch: &mut self.scratch,
             random: &mut self.random,
+            turnstile: &mut self.turnstile,
             pressure: self.pressure,
         };
         let (session, effects) = (&mut connection.session, &mut self.effects);

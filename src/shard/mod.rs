@@ -34,6 +34,7 @@ use crate::metrics::{Counter, Metrics};
 use crate::proto::Now;
 use crate::proto::event::Scratch;
 use crate::proto::session::{Effects, Pressure, Protocol, Refused, Session, Settings};
+use crate::proto::turnstile::Turnstile;
 use crate::shard::cache::CacheLimits;
 use crate::shard::connection::{Connections, Life};
 use crate::shard::drain::{Drain, Recall};
@@ -125,6 +126,7 @@ pub struct Shard<S = Session> {
     shards: u16,
     bus: Option<ShardIndex>,
     apps: Arc<Apps>,
+    turnstile: Turnstile,
     settings: Arc<Settings>,
     metrics: Arc<Metrics>,
     limits: BacklogLimits,
@@ -181,6 +183,7 @@ impl<S: Protocol> Shard<S> {
             shards: setup.shards,
             bus: setup.bus,
             apps: setup.apps,
+            turnstile: Turnstile::new(setup.settings.accept_rate, setup.shards),
             settings: setup.settings,
             metrics: setup.metrics,
             limits: setup.limits,

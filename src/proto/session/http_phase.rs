@@ -2,12 +2,12 @@
 //!
 //! Called by the session; says what it wants by effects and never waits itself.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Instant;
 
 use super::{
     BODY_WAIT, Context, Effect, Effects, HEAD_WAIT, KEEP_ALIVE_WAIT, Next, Refused, Reply,
-    send_away,
+    write_farewell,
 };
 use crate::app::{App, AppIndex};
 use crate::broadcast::SocketId;
@@ -364,10 +364,13 @@ fn upgrade(
                     Next::WebSocket(WebSocketPhase::new(index, id, context.now.instant))
                 }
                 Err(door) => {
-                    let (why, counter) = door.texts();
-                    let refused = refused(why.0, key, request.path, why.1, 0);
+                    let ((code, reason), counter) = door.texts();
+                    let refused = refused(code, key, request.path, reason, 0);
                     effects.list.push(Effect::Refused(refused));
-                    send_away(why, counter, effects)
+                    effects.count(counter);
+                    effects.send(|out| out.extend_from_slice(door.farewell()));
+                    effects.list.push(Effect::Close);
+                    Next::EndWebSocket
                 }
             }
         }
@@ -382,9 +385,20 @@ enum Door {
     OriginForeign,
     NodeFull,
     Draining,
+    TooFast,
 }
 
 impl Door {
+    /// In the order of their numbers.
+    const ALL: [Self; 6] = [
+        Self::AppUnknown,
+        Self::AppFull,
+        Self::OriginForeign,
+        Self::NodeFull,
+        Self::Draining,
+        Self::TooFast,
+    ];
+
     /// Close code and text, and counter. Of the codes only 4100 lets pusher-js come back by itself.
     const fn texts(self) -> ((u16, &'static str), Counter) {
         match self {
@@ -396,15 +410,32 @@ impl Door {
             Self::OriginForeign => ((4009, "Origin not allowed"), Counter::RefusedOrigin),
             Self::NodeFull => ((4100, "Server is over capacity"), Counter::RefusedNodeFull),
             Self::Draining => ((4100, "Server is restarting"), Counter::RefusedDraining),
+            Self::TooFast => ((4100, "Too many new connections"), Counter::RefusedTooFast),
         }
+    }
+
+    /// The event and the Close frame.
+    fn farewell(self) -> &'static [u8] {
+        FAREWELLS.get(self as usize).map_or(&[], Vec::as_slice)
     }
 }
 
+/// What is said at each door, by its number. Written once: in a storm it is said to thousands.
+static FAREWELLS: LazyLock<[Vec<u8>; Door::ALL.len()]> = LazyLock::new(|| {
+    Door::ALL.map(|door| {
+        let mut bytes = Vec::new();
+        write_farewell(&mut bytes, door.texts().0);
+        bytes
+    })
+});
+
 /// Checks in Reverb's order: app, quota, origin. Takes a place of the quota.
+///
+/// The turnstile comes last: who may never come in is to hear that, and takes nobody's turn.
 fn admit<'a>(
     request: &Request<'_>,
     key: &str,
-    context: &Context<'a>,
+    context: &mut Context<'a>,
 ) -> Result<(AppIndex, &'a App), Door> {
     if context.pressure.draining {
         return Err(Door::Draining);
@@ -418,11 +449,15 @@ fn admit<'a>(
     if !app.admit() {
         return Err(Door::AppFull);
     }
-    if !app.origin_allowed(request.headers.first_str("origin")) {
-        app.release();
-        return Err(Door::OriginForeign);
-    }
-    Ok((index, app))
+    let door = if !app.origin_allowed(request.headers.first_str("origin")) {
+        Door::OriginForeign
+    } else if !context.turnstile.admit(context.now.instant) {
+        Door::TooFast
+    } else {
+        return Ok((index, app));
+    };
+    app.release();
+    Err(door)
 }
 
 #[cfg(test)]

@@ -19,6 +19,7 @@ fn apps() -> Apps {
 struct Pair {
     apps: Apps,
     session: Session,
+    turnstile: Turnstile,
     pressure: Pressure,
     effects: Effects,
 }
@@ -29,6 +30,7 @@ impl Pair {
         Self {
             apps,
             session,
+            turnstile: Turnstile::default(),
             pressure: Pressure::default(),
             effects: Effects::default(),
         }
@@ -53,6 +55,7 @@ impl Pair {
             memberships: &Subscribed,
             scratch: &mut scratch,
             random: &mut random,
+            turnstile: &mut self.turnstile,
             pressure: self.pressure,
         };
         let mut input = input.to_vec();
@@ -66,10 +69,16 @@ impl Pair {
     }
 
     fn upgrade(&mut self) -> String {
-        self.say(
-            b"GET /app/key HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-              Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
-        )
+        self.upgrade_from("http://a.test")
+    }
+
+    fn upgrade_from(&mut self, origin: &str) -> String {
+        let head = format!(
+            "GET /app/key HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+             Origin: {origin}\r\nSec-WebSocket-Version: 13\r\n\
+             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        );
+        self.say(head.as_bytes())
     }
 
     /// Says a text in an unmasked-by-zero frame.
@@ -152,6 +161,55 @@ fn a_full_or_draining_node_turns_websockets_away_in_a_way_that_lets_them_return(
         assert!(pair.asks(|effect| matches!(effect, Effect::Close)));
         assert!(!pair.asks(|effect| matches!(effect, Effect::Established { .. })));
     }
+}
+
+/// Another session of the same shard and apps.
+fn next_one(pair: &mut Pair) {
+    pair.session = Session::open(Instant::now());
+}
+
+#[test]
+fn too_many_at_once_are_turned_away_without_a_place_of_the_quota() {
+    let mut pair = Pair::new();
+    let mut app = AppSettings::new("1", "key", "secret");
+    app.max_connections = Some(2);
+    pair.apps = Apps::new(vec![app]);
+    // One in 256 seconds: whatever this test takes, the second comes too early.
+    pair.turnstile = Turnstile::new(NonZeroU32::new(1), 256);
+    assert!(pair.upgrade().contains("pusher:connection_established"));
+    let mut close = Vec::new();
+    frame::close(&mut close, Some(4100), b"Too many new connections");
+    for _ in 0..2 {
+        next_one(&mut pair);
+        let said = pair.upgrade();
+        assert!(said.starts_with("HTTP/1.1 101 Switching Protocols\r\n"));
+        assert!(said.contains(r#"{\"code\":4100,\"message\":\"Too many new connections\"}"#));
+        assert!(pair.effects.bytes.ends_with(&close));
+        assert!(pair.asks(|effect| matches!(effect, Effect::Count(Counter::RefusedTooFast))));
+        assert!(pair.asks(|effect| matches!(effect, Effect::Close)));
+    }
+    pair.turnstile = Turnstile::default();
+    next_one(&mut pair);
+    assert!(pair.upgrade().contains("pusher:connection_established"));
+}
+
+#[test]
+fn who_may_never_come_in_hears_that_and_takes_no_turn_of_another() {
+    let mut pair = Pair::new();
+    let mut app = AppSettings::new("1", "key", "secret");
+    app.allowed_origins = vec!["a.test".to_owned()];
+    pair.apps = Apps::new(vec![app]);
+    pair.turnstile = Turnstile::new(NonZeroU32::new(1), 256);
+    for _ in 0..3 {
+        next_one(&mut pair);
+        let said = pair.upgrade_from("http://b.test");
+        assert!(said.contains(r#"{\"code\":4009,"#), "{said}");
+    }
+    next_one(&mut pair);
+    assert!(
+        pair.upgrade_from("http://a.test")
+            .contains("pusher:connection_established")
+    );
 }
 
 #[test]

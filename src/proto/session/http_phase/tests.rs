@@ -7,6 +7,7 @@ use crate::app::Apps;
 use crate::proto::Now;
 use crate::proto::event::Scratch;
 use crate::proto::session::{Memberships, Pressure, Protocol, Session, Settings};
+use crate::proto::turnstile::Turnstile;
 
 /// A connection on a clock that stands until it is told to go on.
 struct Line {
@@ -53,6 +54,7 @@ impl Line {
             memberships: &NoMember,
             scratch: &mut Scratch::default(),
             random: &mut fastrand::Rng::with_seed(1),
+            turnstile: &mut Turnstile::default(),
             pressure: Pressure::default(),
         };
         call(&mut self.session, &mut context, &mut effects);
