@@ -50,9 +50,13 @@ impl Door {
     }
 
     fn wait(&self, listener: &UnixListener) {
-        for caller in listener.incoming().flatten() {
-            // Who does not ask in time, or cannot be told, has not asked.
-            let _ = self.answer(caller);
+        for caller in listener.incoming() {
+            match caller {
+                // Who does not ask in time, or cannot be told, has not asked.
+                Ok(caller) => drop(self.answer(caller)),
+                // Without a file left the kernel refuses at once, whether anybody asks or not.
+                Err(_) => thread::sleep(ACCEPT_PAUSE),
+            }
         }
     }
 
@@ -186,6 +190,8 @@ const TAKEN: &[u8] = b"leaving\n";
 const REFUSED: &[u8] = b"refused\n";
 /// How long either side waits for the other.
 const CALL_WAIT: Duration = Duration::from_secs(2);
+/// How long the server waits before it looks again whether there is a file for who calls.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 #[cfg(test)]
 mod tests {

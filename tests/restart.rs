@@ -2,8 +2,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::io::{Read, Write};
-use std::os::linux::net::SocketAddrExt;
-use std::os::unix::net::{SocketAddr, UnixStream};
 use std::process::{Command, Stdio};
 
 use harness::{Client, FLEETS, Server, directory, on_every_fleet};
@@ -199,12 +197,12 @@ fn a_server_that_is_process_1_is_found_without_a_file() {
 fn a_connection_that_says_something_else_stops_nothing() {
     on_every_fleet(|fleet| {
         let server = Server::start(fleet, &[]);
-        let mut socket = control_socket(server.port);
+        let mut socket = harness::restart_door(server.port);
         socket.write_all(b"restart?").unwrap();
         let mut said = Vec::new();
         socket.read_to_end(&mut said).unwrap();
         assert_eq!(said, b"");
-        drop(control_socket(server.port));
+        drop(harness::restart_door(server.port));
         Client::of_app(&server, "1").hears_nothing();
     });
 }
@@ -218,7 +216,7 @@ fn another_user_is_refused() {
         // Of this thread alone.
         let nobody = rustix::process::Uid::from_raw(65_534);
         rustix::thread::set_thread_res_uid(nobody, nobody, nobody).unwrap();
-        let mut socket = control_socket(port);
+        let mut socket = harness::restart_door(port);
         let mut said = Vec::new();
         socket.read_to_end(&mut said).unwrap();
         said
@@ -226,18 +224,4 @@ fn another_user_is_refused() {
     let said = std::thread::spawn(stranger).join().unwrap();
     assert_eq!(said, b"refused\n");
     Client::of_app(&server, "1").hears_nothing();
-}
-
-/// A connection to where the server on a port waits to be asked.
-fn control_socket(port: u16) -> UnixStream {
-    let table = std::fs::read_to_string("/proc/net/unix").unwrap();
-    let prefix = format!("@slapback/{port}/");
-    let mut names = table
-        .lines()
-        .filter_map(|line| line.split_whitespace().last());
-    let name = names.find(|name| name.starts_with(&prefix)).unwrap();
-    let address = SocketAddr::from_abstract_name(&name[1..]).unwrap();
-    let socket = UnixStream::connect_addr(&address).unwrap();
-    socket.set_read_timeout(Some(harness::DEADLINE)).unwrap();
-    socket
 }

@@ -15,7 +15,7 @@ pub use certificate::Certificate;
 pub use client::{ACCEPTED, Client, Frame, Opcode, close_payload, encode, upgrade_head};
 pub use php::PhpNode;
 pub use redis::{Redis, RedisClient, free_port};
-pub use server::Server;
+pub use server::{Server, restart_door};
 
 mod alone;
 pub mod api;

@@ -1,6 +1,8 @@
 //! One server process: started with an environment of its own, gone when dropped.
 
 use std::io::{BufRead, BufReader, Read};
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::net::{SocketAddr, UnixStream};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
@@ -211,4 +213,18 @@ impl Log {
             text = self.more.wait_timeout(text, left).unwrap().0;
         }
     }
+}
+
+/// A connection to where the server on a port waits to be asked to leave.
+pub fn restart_door(port: u16) -> UnixStream {
+    let table = std::fs::read_to_string("/proc/net/unix").unwrap();
+    let prefix = format!("@slapback/{port}/");
+    let mut names = table
+        .lines()
+        .filter_map(|line| line.split_whitespace().last());
+    let name = names.find(|name| name.starts_with(&prefix)).unwrap();
+    let address = SocketAddr::from_abstract_name(&name[1..]).unwrap();
+    let socket = UnixStream::connect_addr(&address).unwrap();
+    socket.set_read_timeout(Some(DEADLINE)).unwrap();
+    socket
 }
