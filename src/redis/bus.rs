@@ -2,7 +2,7 @@
 //! it goes through here; bytes and sockets do not.
 //!
 //! - While both connections to Redis work, an own event is published and delivered when it comes
-//!   back: one order for every node. Its caller gets 200 once Redis has answered.
+//!   back: one order for every node. Its caller gets 200 behind that, once Redis has answered.
 //! - When one breaks, or Redis is late, whatever has not been delivered here is, in order; what
 //!   comes after is delivered at once and waits to be published, within a bound.
 //! - Back again, the node subscribes first, then publishes what waits, in pieces, each when the one
@@ -249,9 +249,7 @@ impl Bus {
     /// The connection that publishes is lost. What it had no answer for may have been published.
     pub fn handle_publisher_down(&mut self, effects: &mut Vec<Effect>) {
         (self.publisher_works, self.hello.has_asked) = (false, false);
-        while self.own.has_unanswered() {
-            effects.extend(self.own.answer().map(Effect::Taken));
-        }
+        self.own.answer_all();
         self.go_away(effects);
     }
 
@@ -265,7 +263,8 @@ impl Bus {
     /// Redis has answered the oldest message that has no answer: it had so many subscribers.
     pub fn handle_reply(&mut self, receivers: i64, effects: &mut Vec<Effect>) {
         self.has_company = receivers > 1 || !self.peers.is_empty();
-        effects.extend(self.own.answer().map(Effect::Taken));
+        self.own.answer();
+        effects.extend(self.own.taken().map(Effect::Taken));
     }
 
     /// Redis has passed a question to a node on to so many.
@@ -467,6 +466,7 @@ impl Bus {
             Effect::Deliver(out.payload.clone(), stamp)
         }));
         self.own.delivered_to(seq);
+        effects.extend(self.own.taken().map(Effect::Taken));
     }
 
     /// Has an answer or an echo been due for too long?

@@ -262,7 +262,10 @@ impl World {
                     continue;
                 }
                 Effect::Taken(caller) => {
-                    self.answer(&caller, true);
+                    let call = self.answer(&caller, true);
+                    let delivered = &self.nodes[at].delivered;
+                    let is_here = |event| delivered.contains(event);
+                    assert!(self.calls[call].events.iter().all(is_here), "200 before it");
                     continue;
                 }
                 Effect::Refused(caller) => {
@@ -328,8 +331,10 @@ impl World {
         assert!(is_next, "{seq} is published behind {last}");
     }
 
-    fn answer(&mut self, caller: &Caller, is_taken: bool) {
-        let call = &mut self.calls[caller.session.slot.0 as usize];
+    /// Gives the number of the call.
+    fn answer(&mut self, caller: &Caller, is_taken: bool) -> usize {
+        let number = caller.session.slot.0 as usize;
+        let call = &mut self.calls[number];
         assert!(
             !std::mem::replace(&mut call.is_answered, true),
             "answered twice"
@@ -337,6 +342,7 @@ impl World {
         if is_taken {
             self.answered.extend(&call.events);
         }
+        number
     }
 
     /// Redis carries out some of a node's commands.

@@ -22,6 +22,8 @@ pub(super) struct Own {
     bytes: usize,
     /// Of those that wait for anything.
     waiting_bytes: usize,
+    /// Who waited for those that wait for nothing any more.
+    taken: Vec<Caller>,
 }
 
 #[derive(Debug)]
@@ -42,6 +44,7 @@ impl Default for Own {
             delivered: 1,
             bytes: 0,
             waiting_bytes: 0,
+            taken: Vec::new(),
         }
     }
 }
@@ -104,19 +107,25 @@ impl Own {
     }
 
     /// Is any sent that has no answer?
-    pub(super) fn has_unanswered(&self) -> bool {
+    fn has_unanswered(&self) -> bool {
         self.answered < self.sent
     }
 
-    /// The oldest that is sent and has no answer has one now, or never will have: gives who waits
-    /// for it.
-    pub(super) fn answer(&mut self) -> Option<Caller> {
-        if !self.has_unanswered() {
-            return None;
+    /// The oldest that is sent and has no answer has one now.
+    pub(super) fn answer(&mut self) {
+        if self.has_unanswered() {
+            self.advance(self.answered + 1, self.delivered);
         }
-        let place = self.place(self.answered);
-        self.advance(self.answered + 1, self.delivered);
-        self.messages.get_mut(place)?.caller.take()
+    }
+
+    /// None of those that are sent will have an answer any more.
+    pub(super) fn answer_all(&mut self) {
+        self.advance(self.answered.max(self.sent), self.delivered);
+    }
+
+    /// Who waited for what has its answer and is delivered here.
+    pub(super) fn taken(&mut self) -> impl Iterator<Item = Caller> {
+        self.taken.drain(..)
     }
 
     /// It counts as said then, if it was not delivered here before.
@@ -219,9 +228,10 @@ impl Own {
         let before = self.place(self.settled());
         (self.answered, self.delivered) = (answered, delivered);
         let after = self.place(self.settled());
-        let settled = self.messages.range(before..after.max(before));
-        let settled: usize = settled.map(|message| message.out.payload.weight()).sum();
-        self.waiting_bytes -= settled;
+        for message in self.messages.range_mut(before..after.max(before)) {
+            self.waiting_bytes -= message.out.payload.weight();
+            self.taken.extend(message.caller.take());
+        }
     }
 
     /// As many as make a piece, from one place on and no further than another.
