@@ -259,8 +259,10 @@ fn a_node_needs_four_commands_and_its_channels() {
     ];
     let nodes = [0, 5].map(|fleet| Server::start(FLEETS[fleet], &environment));
     for node in &nodes {
-        let line = node.says("redis: scaling (hearing) does not work");
-        assert!(line.contains("AUTH is refused: WRONGPASS"), "{line}");
+        for purpose in ["hearing", "publishing"] {
+            let line = node.says(&format!("redis: scaling ({purpose}) does not work"));
+            assert!(line.contains("AUTH is refused: WRONGPASS"), "{line}");
+        }
     }
     admin.set_user("node", &[">right"]);
     nodes.iter().for_each(Server::is_on_the_bus);
@@ -291,4 +293,74 @@ fn what_could_not_be_kept_for_the_others_is_refused_whole() {
         assert_eq!((event(3000), event(5000)), (200, 413));
         node.says("larger than half of SLAPBACK_BUS_REPLAY");
     }
+}
+
+/// Its events wait as in an outage: what was answered 200 arrives when the right is back.
+#[test]
+fn a_user_who_may_not_publish_is_said_once_and_loses_nothing() {
+    const EVENT_BYTES: usize = 8000;
+    let redis = Redis::start();
+    let mut admin = redis.client();
+    let rules = [
+        "+subscribe",
+        "+unsubscribe",
+        "+ping",
+        "+publish",
+        "&reverb*",
+    ];
+    admin.set_user("node", &["on", ">right"]);
+    admin.set_user("node", &rules);
+    let user = [("REDIS_USERNAME", "node"), ("REDIS_PASSWORD", "right")];
+    let fleet = FLEETS[0];
+    let bound = ("SLAPBACK_BUS_REPLAY", "1000000");
+    let muted = start(fleet, &redis, &[user[0], user[1], bound]);
+    let other = start(fleet, &redis, &[]);
+    [&muted, &other].into_iter().for_each(Server::is_on_the_bus);
+    let mut client = subscribed(&other, "c");
+    api::publish_event(&muted, "1", "c", "first", "x");
+    assert_eq!(client.hear(), heard("first", "x", "c"));
+    admin.set_user("node", &["-publish"]);
+    let data = "x".repeat(EVENT_BYTES);
+    let event = |number: usize| {
+        let body = format!(r#"{{"name":"{number}","channel":"c","data":"{data}"}}"#);
+        api::publish(&muted, "1", &body).status
+    };
+    let taken = (0..1000).take_while(|&number| event(number) == 200).count();
+    assert!(
+        taken > 100,
+        "{taken} events of {EVENT_BYTES} bytes are taken"
+    );
+    muted.says("NOPERM");
+    admin.set_user("node", &["+publish"]);
+    for number in 0..taken {
+        let event = client.hear();
+        assert!(
+            event == heard(&number.to_string(), &data, "c"),
+            "{number} is missed"
+        );
+    }
+    let said = muted.said();
+    assert_eq!(
+        said.matches("(publishing) does not work").count(),
+        1,
+        "{said}"
+    );
+}
+
+/// Whoever writes to Redis can ask as often as it likes for all that a node has said.
+#[test]
+fn asked_without_end_a_node_says_again_no_more_than_redis_takes() {
+    const RESIDENT_MAX: u64 = 128 << 20;
+    let redis = Redis::start();
+    let node = start(FLEETS[0], &redis, &[]);
+    node.is_on_the_bus();
+    let data = "x".repeat(9000);
+    let body = format!(r#"{{"name":"e","channel":"c","data":"{data}"}}"#);
+    (0..1000).for_each(|_| assert_eq!(api::publish(&node, "1", &body).status, 200));
+    let mut forger = redis.client();
+    let ask = r#"{"slapback":"ask","node":"nobody.1","seq":0}"#;
+    (0..3000).for_each(|_| assert_eq!(forger.publish("reverb:slapback", ask), 1));
+    assert_eq!(api::publish(&node, "1", &body).status, 200);
+    let resident = node.memory("VmHWM:");
+    assert!(resident < RESIDENT_MAX, "{resident} bytes at most");
 }

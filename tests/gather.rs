@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use channels::{enter, heard, member_added, signed};
 use harness::{Client, Server, api};
 use nodes::{Cluster, FLEETS, on_nodes, on_slapback_nodes, subscribed};
+use rustix::process::Signal;
 use serde_json::json;
 
 mod channels;
@@ -395,6 +396,26 @@ fn a_node_that_has_died_is_not_waited_for() {
         );
         drop(third);
         all_tell(&cluster.nodes, "/channels/c1", r#"{"occupied":false}"#);
+    });
+}
+
+#[test]
+fn a_node_that_is_slow_is_not_taken_for_a_silent_one_that_has_left() {
+    on_slapback_nodes(2, |nodes, redis| {
+        let _there = subscribed(&nodes[1], "c1");
+        let all = r#"{"channels":{"c1":{}}}"#;
+        let mut silent = redis.client();
+        silent.ask(&["SUBSCRIBE", "reverb"]);
+        assert_eq!(told(&nodes[0], "/channels").1, all);
+        drop(silent);
+        nodes[1].signal(Signal::STOP);
+        std::thread::scope(|scope| {
+            let asked = scope.spawn(|| told(&nodes[0], "/channels").1);
+            // Twice as long as one that is silent would be waited for.
+            std::thread::sleep(Duration::from_millis(500));
+            nodes[1].signal(Signal::CONT);
+            assert_eq!(asked.join().unwrap(), all);
+        });
     });
 }
 

@@ -19,14 +19,6 @@ const RESIDENT_MAX: u64 = 40 * MIB;
 /// How long a crowd may take to hear all of a test. Only a failing test takes as long.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A field of the server's `/proc/PID/status`, in bytes.
-fn memory(server: &Server, field: &str) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{}/status", server.pid())).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix(field));
-    let kib = line.and_then(|line| line.split_whitespace().next());
-    kib.unwrap().parse::<u64>().unwrap() * 1024
-}
-
 /// How many files the server has open.
 fn files(server: &Server) -> usize {
     let folder = fs::read_dir(format!("/proc/{}/fd", server.pid()));
@@ -67,7 +59,7 @@ fn ten_thousand_subscribers_hear_100_events_once_each_and_in_order() {
     for fleet in FLEETS {
         let server = Server::start(fleet, &[]);
         let mut crowd = Crowd::join(&server, 10_000, None);
-        let resident = memory(&server, "VmRSS:");
+        let resident = server.memory("VmRSS:");
         assert!(
             resident <= RESIDENT_MAX,
             "{fleet}: {resident} bytes with 10,000 subscribed sockets"
@@ -133,7 +125,7 @@ fn a_firehose_closes_a_thousand_stalled_readers_and_no_other() {
         let mut publisher = Publisher::new(&line.server, 1000);
         // 400 KB for each: far more than kernel and backlog take together.
         publish_bursts(&mut publisher, 400, &mut line.healthy);
-        let most = memory(&line.server, "VmHWM:");
+        let most = line.server.memory("VmHWM:");
         // A backlog's buffer may be twice what is in it.
         let bound = RESIDENT_MAX + 2 * LIMIT * STALLED as u64;
         assert!(most <= bound, "{fleet}: {most} bytes at most");
@@ -198,7 +190,7 @@ fn all_backlogs_of_a_shard_together_are_bounded() {
         let mut publisher = Publisher::new(&line.server, 1000);
         // 80 MB in all, of which the kernel takes a part.
         publish_bursts(&mut publisher, 400, &mut line.healthy);
-        let most = memory(&line.server, "VmHWM:");
+        let most = line.server.memory("VmHWM:");
         // A shard's backlogs, buffers of twice their size, and what the allocator keeps of those.
         let bound = 12 * MIB + 10 * TOTAL * u64::from(fleet.shards);
         assert!(most <= bound, "{fleet}: {most} bytes at most");

@@ -253,6 +253,12 @@ impl Bus {
         self.go_away(effects);
     }
 
+    /// Redis has refused the oldest message that has no answer, for want of a right: so it will
+    /// those behind it. The connection is lost next.
+    pub fn handle_refusal(&mut self) {
+        self.own.unsend();
+    }
+
     /// The subscription is lost.
     pub fn handle_subscriber_down(&mut self, effects: &mut Vec<Effect>) {
         self.subscriber_works = false;

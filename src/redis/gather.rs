@@ -117,6 +117,8 @@ struct Others {
 #[derive(Debug, Default)]
 struct Silent {
     count: usize,
+    /// How many heard the question by which that is known.
+    heard: usize,
     until: Option<Instant>,
     /// Keys of questions that did not wait for everybody.
     cut_short: VecDeque<Key>,
@@ -321,7 +323,7 @@ impl Gather {
             return;
         };
         let others = open.others.as_ref();
-        let due = others.and_then(|others| others.due(now, self.silent.count(now)));
+        let due = others.and_then(|others| others.due(now, &self.silent));
         if let Some(due) = due {
             return self.is_due_at(due);
         }
@@ -356,14 +358,15 @@ impl Gather {
 }
 
 impl Others {
-    /// Until when somebody is still waited for, of whom so many are known to be silent.
-    fn due(&self, now: Instant, silent: usize) -> Option<Instant> {
+    /// Until when somebody is still waited for.
+    fn due(&self, now: Instant, silent: &Silent) -> Option<Instant> {
         let most = self.since + WAIT_MAX;
         let least = self.since + SILENT_WAIT;
         let is_missing = |but: usize| {
             let heard = self.heard.map(|heard| heard.saturating_sub(but));
             heard.is_none_or(|heard| self.answered < heard)
         };
+        let silent = self.heard.map_or(0, |heard| silent.count(now, heard));
         let until = if is_missing(silent) { most } else { least };
         (is_missing(0) && now < until).then_some(until)
     }
@@ -372,10 +375,8 @@ impl Others {
 impl Silent {
     /// A question has ended: how many of those that heard it have said nothing?
     fn note(&mut self, now: Instant, others: Others) {
-        self.count = others
-            .heard
-            .unwrap_or_default()
-            .saturating_sub(others.answered);
+        self.heard = others.heard.unwrap_or_default();
+        self.count = self.heard.saturating_sub(others.answered);
         self.until = (self.count > 0).then(|| now + SILENT_FOR);
         if self.count > 0 {
             self.cut_short.push_back(others.key);
@@ -392,10 +393,16 @@ impl Silent {
         }
     }
 
-    /// How many are known to be silent.
-    fn count(&self, now: Instant) -> usize {
+    /// How many are known to be silent, where so many hear a question. Whoever has left since may
+    /// have been one of them: somebody who is but slow must not be taken for it.
+    fn count(&self, now: Instant, heard: usize) -> usize {
         let is_known = self.until.is_some_and(|until| now < until);
-        if is_known { self.count } else { 0 }
+        let left = self.heard.saturating_sub(heard);
+        if is_known {
+            self.count.saturating_sub(left)
+        } else {
+            0
+        }
     }
 }
 

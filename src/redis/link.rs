@@ -152,6 +152,14 @@ impl Link {
         }
     }
 
+    /// Bytes that wait to be written.
+    pub(super) fn waiting_bytes(&self) -> usize {
+        match &self.state {
+            State::Open(open) => open.out.len() - open.sent,
+            _ => 0,
+        }
+    }
+
     /// Subscribes to names or patterns, by `SUBSCRIBE` or `PSUBSCRIBE`.
     pub(super) fn subscribe<'a>(&mut self, command: &'a str, names: impl Iterator<Item = &'a str>) {
         let parts = std::iter::once(command).chain(names).map(str::as_bytes);

@@ -44,6 +44,11 @@ use crate::status::RedisStatus;
 /// Bytes of one message that is read: Redis cuts a subscriber that is owed more.
 const MESSAGE_BYTES_MAX: usize = 64 << 20;
 
+/// With this Redis begins to say that a user may not do something.
+const NO_RIGHT: &str = "NOPERM";
+/// Why a connection is given up that is silent.
+const LATE: &str = "Redis does not answer in time";
+
 /// What Redis gives one node.
 pub(super) struct Scaling {
     channel: String,
@@ -64,8 +69,10 @@ pub(super) struct Scaling {
     metrics: Arc<Metrics>,
     status: Arc<RedisStatus>,
     has_refused: bool,
-    /// Redis has confirmed that this node hears no more questions.
-    is_unsubscribed: bool,
+    subscription: Subscription,
+    /// Since when it is tried whether this node may publish.
+    trial_since: Option<Instant>,
+    timeout: Duration,
     /// The time over which all clients are told to come back.
     recall_over: Duration,
 }
@@ -80,11 +87,24 @@ struct Scratch {
     text: Vec<u8>,
 }
 
+/// How far this node has come with hearing the others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Subscription {
+    /// Its connection has come up.
+    Due,
+    /// Redis has been asked.
+    Asked,
+    /// Redis has confirmed that this node hears no more questions.
+    Ended,
+}
+
 /// What an answer of Redis is to.
 enum Reply {
     Message,
     Question(gather::Key),
     Asked(Box<str>),
+    /// The first words on a connection: the user may not have the right to say any.
+    Trial,
     Other,
 }
 
@@ -129,7 +149,9 @@ impl Scaling {
             metrics,
             status,
             has_refused: false,
-            is_unsubscribed: false,
+            subscription: Subscription::Asked,
+            trial_since: None,
+            timeout: scaling.timeout,
             recall_over,
         }
     }
@@ -158,11 +180,21 @@ impl Scaling {
             self.apps = apps;
         }
         if self.publisher.turn(now) {
-            self.publisher.works();
             self.replies.clear();
-            self.bus.handle_publisher_up(now, &mut self.effects);
+            self.trial_since = Some(now);
+            self.try_publishing();
+        }
+        let is_late = |since| now.saturating_duration_since(since) > self.timeout;
+        if self.trial_since.is_some_and(is_late) {
+            self.lose_publisher(now, LATE);
         }
         if self.subscriber.turn(now) {
+            self.subscription = Subscription::Due;
+        }
+        // Questions are heard from then on, so whoever can is to be able to answer them.
+        let may_answer = self.bus.publisher_works() || self.publisher.has_failed();
+        if may_answer && self.subscription == Subscription::Due {
+            self.subscription = Subscription::Asked;
             let own = [
                 self.channel.clone(),
                 format!("{}{}", self.channel, side::SUFFIX),
@@ -304,7 +336,7 @@ impl Scaling {
 
     /// Will nobody wait for this node to answer a question?
     pub(super) fn hears_nothing(&self) -> bool {
-        !self.bus.subscriber_works() || self.is_unsubscribed
+        !self.bus.subscriber_works() || self.subscription == Subscription::Ended
     }
 
     /// Says goodbye to the others, behind all else that was said.
@@ -327,13 +359,24 @@ impl Scaling {
         while let Some(said) = self.publisher.poll()? {
             let receivers = match said {
                 Said::Integer(receivers) => receivers,
-                Said::Error(why) => return Err(String::from_utf8_lossy(why).into_owned()),
+                Said::Error(why) => {
+                    let why = String::from_utf8_lossy(why).into_owned();
+                    if why.starts_with(NO_RIGHT) {
+                        self.bus.handle_refusal();
+                    }
+                    return Err(why);
+                }
                 _ => continue,
             };
             match self.replies.pop_front() {
                 Some(Reply::Message) => self.bus.handle_reply(receivers, &mut self.effects),
                 Some(Reply::Question(key)) => self.asking.handle_heard(now, &key, receivers),
                 Some(Reply::Asked(node)) => self.bus.handle_asked(&node, receivers),
+                Some(Reply::Trial) => {
+                    self.trial_since = None;
+                    self.publisher.works();
+                    self.bus.handle_publisher_up(now, &mut self.effects);
+                }
                 Some(Reply::Other) | None => {}
             }
         }
@@ -364,7 +407,7 @@ impl Scaling {
                         hearing.bus.handle_subscriber_up(now, hearing.effects);
                     }
                 }
-                Said::Unsubscribed => self.is_unsubscribed = true,
+                Said::Unsubscribed => self.subscription = Subscription::Ended,
                 Said::TooLong => hearing.refuse("longer than Redis lets a subscriber be owed"),
                 Said::Error(why) => return Err(String::from_utf8_lossy(why).into_owned()),
                 _ => {}
@@ -375,6 +418,7 @@ impl Scaling {
 
     fn lose_publisher(&mut self, now: Instant, why: &str) {
         self.publisher.lose(now, why);
+        self.trial_since = None;
         if self.bus.publisher_works() {
             self.metrics.add(Counter::RedisLost, 1);
             self.bus.handle_publisher_down(&mut self.effects);

@@ -123,6 +123,16 @@ impl Own {
         self.advance(self.answered.max(self.sent), self.delivered);
     }
 
+    /// Those that are sent and have no answer are known not to be published: they wait to be sent
+    /// again, and nobody for them.
+    pub(super) fn unsend(&mut self) {
+        let unanswered = self.place(self.answered)..self.place(self.sent);
+        let unanswered = self.messages.range_mut(unanswered);
+        let callers = unanswered.filter_map(|message| message.caller.take());
+        self.taken.extend(callers);
+        self.sent = self.answered;
+    }
+
     /// Who waited for what has its answer and is delivered here.
     pub(super) fn taken(&mut self) -> impl Iterator<Item = Caller> {
         self.taken.drain(..)

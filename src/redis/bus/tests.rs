@@ -139,6 +139,23 @@ fn an_event_is_delivered_when_it_comes_back_and_its_call_answered_behind_that() 
 }
 
 #[test]
+fn what_redis_refuses_is_published_when_the_right_is_back() {
+    let mut told = Told::live();
+    told.publish(&[1], Some(caller(7)));
+    told.publish(&[2], Some(caller(8)));
+    told.bus.handle_reply(2, &mut told.effects);
+    told.bus.handle_refusal();
+    told.bus.handle_publisher_down(&mut told.effects);
+    assert_eq!(told.said(), "p1 p2 d1 d2 200:8 200:7");
+    told.bus.handle_publisher_up(told.now, &mut told.effects);
+    assert_eq!(told.said(), "late2");
+    told.bus.handle_reply(2, &mut told.effects);
+    told.hear("me.1", 2);
+    assert_eq!(told.said(), "");
+    assert!(told.bus.is_live());
+}
+
+#[test]
 fn at_a_loss_what_was_not_delivered_is_and_none_of_it_is_published_twice() {
     let mut told = Told::live();
     told.publish(&[1], Some(caller(7)));

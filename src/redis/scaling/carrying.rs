@@ -7,15 +7,18 @@ use std::time::Instant;
 use tracing::warn;
 
 use super::asking;
-use super::{Reply, Scaling};
+use super::{LATE, Reply, Scaling, unix_ms};
 use crate::metrics::Counter;
 use crate::proto::api::Question;
-use crate::redis::bus::{Caller, Effect, Payload};
+use crate::redis::bus::{Caller, Effect, PIECE_BYTES, Payload};
 use crate::redis::gather::{self, Asker};
 use crate::redis::outlet::Outlet;
 use crate::redis::side;
 use crate::shard::cache::Stamp;
 use crate::shard::message::Message;
+
+/// While more bytes wait to be written than these, nothing is said again.
+const REPLAYS_WAITING_MAX: usize = 4 * PIECE_BYTES;
 
 impl Scaling {
     /// Does what the machines want, until they want nothing more.
@@ -83,7 +86,7 @@ impl Scaling {
                 messages,
                 until,
                 is_whole,
-            } => {
+            } if self.publisher.waiting_bytes() <= REPLAYS_WAITING_MAX => {
                 let said = side::Said::Replay {
                     messages: "",
                     until,
@@ -98,13 +101,15 @@ impl Scaling {
                     }
                 });
             }
+            // Whoever asked will ask again.
+            Effect::Replay { .. } => {}
             Effect::CloseAll => {
                 warn!("scaling: messages of other nodes are lost; all clients are told to return");
                 outlet.recall(self.recall_over);
             }
             Effect::Redial => {
-                self.lose_publisher(now, "Redis does not answer in time");
-                self.lose_subscriber(now, "Redis does not answer in time");
+                self.lose_publisher(now, LATE);
+                self.lose_subscriber(now, LATE);
             }
         }
     }
@@ -170,6 +175,16 @@ impl Scaling {
         self.say_beside(node, said, reply, |_, _| {});
     }
 
+    /// Says that this node is there, whatever becomes of it: by the answer it knows whether it may.
+    pub(super) fn try_publishing(&mut self) {
+        let said = side::Said::Hello {
+            seq: self.bus.last_sent(),
+            asks: false,
+            at: unix_ms(),
+        };
+        self.publish_beside(None, &said, Reply::Trial, |_, _| {});
+    }
+
     /// The same with a body.
     fn say_beside(
         &mut self,
@@ -178,9 +193,18 @@ impl Scaling {
         reply: Reply,
         body: impl FnOnce(&mut Self, &mut Vec<u8>),
     ) {
-        if !self.bus.publisher_works() {
-            return;
+        if self.bus.publisher_works() {
+            self.publish_beside(node, said, reply, body);
         }
+    }
+
+    fn publish_beside(
+        &mut self,
+        node: Option<&str>,
+        said: &side::Said<'_>,
+        reply: Reply,
+        body: impl FnOnce(&mut Self, &mut Vec<u8>),
+    ) {
         let mut channel = format!("{}{}", self.channel, side::SUFFIX);
         if let Some(node) = node {
             channel = format!("{channel}:{node}");
