@@ -399,6 +399,25 @@ fn a_node_that_has_died_is_not_waited_for() {
     });
 }
 
+/// All that they are told would be more than Redis lets a node be owed.
+#[test]
+fn many_that_ask_for_long_lists_at_once_are_told_all() {
+    const CHANNELS: usize = 20_000;
+    let name = "x".repeat(140);
+    on_slapback_nodes(2, |nodes, _| {
+        let mut client = Client::of_app(&nodes[1], "1");
+        for number in 0..CHANNELS {
+            client.subscribe(&format!("{name}-{number}"));
+        }
+        std::thread::scope(|scope| {
+            let ask = || told(&nodes[0], "/channels").1.matches(":{}").count();
+            let askers: Vec<_> = (0..60).map(|_| scope.spawn(ask)).collect();
+            let told = askers.into_iter().map(|asker| asker.join().unwrap());
+            told.for_each(|told| assert_eq!(told, CHANNELS));
+        });
+    });
+}
+
 #[test]
 fn a_node_that_is_slow_is_not_taken_for_a_silent_one_that_has_left() {
     on_slapback_nodes(2, |nodes, redis| {

@@ -24,6 +24,8 @@ const WAIT_MAX: Duration = Duration::from_secs(10);
 const SILENT_WAIT: Duration = Duration::from_millis(250);
 /// How long they are known, unless they stay silent.
 const SILENT_FOR: Duration = Duration::from_secs(60);
+/// Lists that are asked of the other nodes at once: Redis cuts a subscriber that is owed too much.
+const LISTS_MAX: usize = 2;
 /// Questions of which a late answer is noticed.
 const CUT_SHORT_MAX: usize = 64;
 /// Letters of a key, as Reverb draws it.
@@ -90,13 +92,19 @@ pub struct Gather {
     is_over: bool,
     random: fastrand::Rng,
     silent: Silent,
+    /// Lists that the other nodes are being asked for.
+    lists: usize,
+    /// Who wants a list that is to be asked for next; those who want the same get the same.
+    waiting: VecDeque<Vec<Ask>>,
     /// When the next question may have waited long enough.
     due: Option<Instant>,
 }
 
 #[derive(Debug)]
 struct Open {
-    asker: Asker,
+    /// Who wants to know, all the same.
+    askers: Vec<Asker>,
+    is_list: bool,
     facts: Facts,
     /// This node's shards have answered.
     has_own: bool,
@@ -137,13 +145,41 @@ impl Gather {
             is_over: false,
             random,
             silent: Silent::default(),
+            lists: 0,
+            waiting: VecDeque::new(),
             due: None,
         }
     }
 
     /// A call asks; the other nodes are asked too, if they can be.
     pub fn handle_ask(&mut self, now: Instant, ask: Ask, has_bus: bool, effects: &mut Vec<Effect>) {
-        let (app, question) = (ask.app, Arc::clone(&ask.question));
+        if has_bus && ask.question.is_list() && self.lists >= LISTS_MAX {
+            return self.wait(ask, effects);
+        }
+        self.put(now, vec![ask], has_bus, effects);
+    }
+
+    fn wait(&mut self, ask: Ask, effects: &mut Vec<Effect>) {
+        let waiting = self.waiting.iter().map(Vec::len).sum::<usize>();
+        if self.open.len() + waiting >= OPEN_MAX {
+            return effects.push(Effect::Refuse(Asker::Call(ask)));
+        }
+        let wants_the_same = |asks: &&mut Vec<Ask>| {
+            let first = asks.first();
+            first.is_some_and(|first| first.app == ask.app && first.question == ask.question)
+        };
+        match self.waiting.iter_mut().find(wants_the_same) {
+            Some(asks) => asks.push(ask),
+            None => self.waiting.push_back(vec![ask]),
+        }
+    }
+
+    fn put(&mut self, now: Instant, asks: Vec<Ask>, has_bus: bool, effects: &mut Vec<Effect>) {
+        let Some(first) = asks.first() else {
+            return;
+        };
+        let (app, question) = (first.app, Arc::clone(&first.question));
+        let is_list = has_bus && question.is_list();
         let others = has_bus.then(|| Others {
             key: self.draw_key(),
             since: now,
@@ -151,9 +187,11 @@ impl Gather {
             answered: 0,
         });
         let key = others.as_ref().map(|others| others.key.clone());
-        let Some(ticket) = self.begin(Asker::Call(ask), app, &question, others, effects) else {
+        let askers = asks.into_iter().map(Asker::Call).collect();
+        let Some(ticket) = self.begin(askers, app, &question, others, effects) else {
             return;
         };
+        self.lists += usize::from(is_list);
         if let Some(key) = key {
             self.by_key.insert(key.clone(), ticket);
             effects.push(Effect::AskNodes { key, app, question });
@@ -171,7 +209,7 @@ impl Gather {
     ) {
         match app.filter(|_| !self.is_over) {
             Some(app) => {
-                self.begin(asker, app, question, None, effects);
+                self.begin(vec![asker], app, question, None, effects);
             }
             None => effects.push(Effect::Answer(asker, Facts::default())),
         }
@@ -225,7 +263,7 @@ impl Gather {
             self.silent.note_late(key);
             return None;
         };
-        match &self.open.get(ticket)?.asker {
+        match self.open.get(ticket)?.askers.first()? {
             Asker::Call(ask) => Some(Arc::clone(&ask.question)),
             Asker::Node { .. } | Asker::Php { .. } => None,
         }
@@ -250,6 +288,10 @@ impl Gather {
 
     /// Nothing more will come from the bus: what is known must do.
     pub fn handle_loss(&mut self, now: Instant, effects: &mut Vec<Effect>) {
+        self.lists = 0;
+        for asks in std::mem::take(&mut self.waiting) {
+            self.put(now, asks, false, effects);
+        }
         for ticket in std::mem::take(&mut self.by_key).into_values() {
             if let Some(open) = self.open.get_mut(&ticket) {
                 open.others = None;
@@ -291,19 +333,20 @@ impl Gather {
 
     fn begin(
         &mut self,
-        asker: Asker,
+        askers: Vec<Asker>,
         app: AppIndex,
         question: &Arc<Question>,
         others: Option<Others>,
         effects: &mut Vec<Effect>,
     ) -> Option<u32> {
         if self.open.len() >= OPEN_MAX {
-            effects.push(Effect::Refuse(asker));
+            effects.extend(askers.into_iter().map(Effect::Refuse));
             return None;
         }
         let ticket = self.draw_ticket();
         let open = Open {
-            asker,
+            askers,
+            is_list: question.is_list(),
             facts: Facts::default(),
             has_own: false,
             others,
@@ -331,7 +374,8 @@ impl Gather {
             return;
         }
         let Some(Open {
-            asker,
+            askers,
+            is_list,
             mut facts,
             others,
             ..
@@ -339,12 +383,20 @@ impl Gather {
         else {
             return;
         };
-        if let Some(others) = others {
-            self.by_key.remove(&others.key);
-            self.silent.note(now, others);
-        }
         keep_each_user_once(&mut facts);
-        effects.push(Effect::Answer(asker, facts));
+        let answer = |asker| Effect::Answer(asker, facts.clone());
+        effects.extend(askers.into_iter().map(answer));
+        let Some(others) = others else {
+            return;
+        };
+        self.by_key.remove(&others.key);
+        self.silent.note(now, others);
+        if is_list {
+            self.lists -= 1;
+            if let Some(next) = self.waiting.pop_front() {
+                self.put(now, next, true, effects);
+            }
+        }
     }
 
     fn is_due_at(&mut self, at: Instant) {

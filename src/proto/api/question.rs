@@ -56,6 +56,14 @@ pub enum Question {
 }
 
 impl Question {
+    /// Is the answer as long as there are sockets, channels or members?
+    pub fn is_list(&self) -> bool {
+        matches!(
+            self,
+            Self::Sockets | Self::Channels { .. } | Self::Users { .. }
+        )
+    }
+
     /// Reads the query of `GET /channels`.
     pub(super) fn channels(query: &Query<'_>) -> Result<Self, Refusal> {
         // PHP takes "0" for no filter too.
@@ -194,7 +202,7 @@ fn text_of(query: &Query<'_>, name: &str) -> Result<Option<String>, Refusal> {
 }
 
 /// What is known, by one shard or by more.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Facts {
     /// Sockets of the app.
     pub connections: usize,

@@ -344,3 +344,56 @@ fn when_the_shards_have_ended_whoever_asks_is_told_at_once_that_nothing_is_here(
     });
     assert_eq!(keys.collect::<Vec<_>>(), ["before", "behind"]);
 }
+
+#[test]
+fn who_wants_the_same_list_while_two_are_asked_for_gets_the_next_one() {
+    let mut gather = Gather::new(7);
+    let (now, mut effects) = (Instant::now(), Vec::new());
+    let mut keys: VecDeque<(u32, Key)> = VecDeque::new();
+    let mut note = |effects: &mut Vec<Effect>| {
+        let mut told = Vec::new();
+        let mut ticket = 0;
+        for effect in effects.drain(..) {
+            match effect {
+                Effect::AskShards { ticket: given, .. } => ticket = given,
+                Effect::AskNodes { key, .. } => keys.push_back((ticket, key)),
+                Effect::Answer(Asker::Call(ask), _) => told.push(ask.session.slot.0),
+                other => panic!("{other:?}"),
+            }
+        }
+        (told, keys.len())
+    };
+    let list = |number, channel: &str| Ask {
+        question: Arc::new(Question::Users {
+            channel: channel.into(),
+        }),
+        ..ask(number)
+    };
+    for (number, channel) in [(1, "a"), (2, "a"), (3, "a"), (4, "b"), (5, "a")] {
+        gather.handle_ask(now, list(number, channel), true, &mut effects);
+    }
+    assert_eq!(note(&mut effects), (vec![], 2));
+    // What is no list goes its way.
+    gather.handle_ask(now, ask(6), true, &mut effects);
+    assert_eq!(note(&mut effects), (vec![], 3));
+    assert_eq!(gather.waiting.len(), 2);
+    let first = gather.by_key.len();
+    assert_eq!(first, 3);
+    // The first list is there: those that wait for the next one are asked for together.
+    let ticket = *gather.open.keys().min().unwrap();
+    let key = gather.open[&ticket].others.as_ref().unwrap().key.clone();
+    gather.handle_own(now, ticket, known(1), &mut effects);
+    gather.handle_heard(now, &key, 1, &mut effects);
+    assert_eq!(note(&mut effects), (vec![1], 4));
+    assert_eq!(gather.waiting.len(), 1);
+    // Nobody can be asked any more: what this node knows must do, for those that wait too.
+    gather.handle_loss(now, &mut effects);
+    assert!(gather.waiting.is_empty());
+    effects.clear();
+    for ticket in gather.open.keys().copied().collect::<Vec<_>>() {
+        gather.handle_own(now, ticket, known(1), &mut effects);
+    }
+    let (mut told, _) = note(&mut effects);
+    told.sort_unstable();
+    assert_eq!(told, [2, 3, 4, 5, 6]);
+}
