@@ -45,6 +45,7 @@ fn main() {
         host: "127.0.0.1".to_owned(),
         port,
         is_shared: false,
+        unix_socket: None,
         shards: Shards {
             count: 1,
             cpus: None,

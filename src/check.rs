@@ -9,7 +9,7 @@ use std::path::Path;
 use std::thread;
 
 use crate::config::{Config, DriverChoice, Origin, Row, host_in_url};
-use crate::edge::{flush, listen};
+use crate::edge::{flush, listen, unix};
 use crate::fleet::Shards;
 use crate::limits::OpenFiles;
 use crate::tuning;
@@ -37,8 +37,9 @@ pub fn check(config: &Config) -> Checked {
     let shards = check_cpus(config, &mut report);
     let files = check_files(config, shards, &mut report);
     let address = check_address(config, &mut report);
+    let unix = check_unix_socket(config, &mut report);
     add_tuning(config, &mut report);
-    let failure = driver.and(files).and(address).err();
+    let failure = driver.and(files).and(address).and(unix).err();
     Checked {
         report: report.to_string(),
         failure,
@@ -118,21 +119,16 @@ fn check_files(config: &Config, shards: u16, report: &mut Report) -> Verdict {
 fn check_address(config: &Config, report: &mut Report) -> Verdict {
     let (host, port) = (&config.host, config.port);
     let address = format!("{}:{port}", host_in_url(host));
-    match listen::probe(host, port, config.reuse_port) {
-        Ok(()) => report.add("address", &address, "free"),
-        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-            report.add("address", &address, "taken");
-            report.warn(format_args!(
-                "{address} is taken: as long as it is, start leaves with {EXIT_CANNOT_BIND}"
-            ));
-        }
-        Err(error) => {
-            report.add("address", &address, &error);
-            let problem = format!("cannot listen on {address}: {error}");
-            return Err((EXIT_CANNOT_BIND, problem));
-        }
-    }
-    Ok(())
+    let probed = listen::probe(host, port, config.reuse_port);
+    report.add_place("address", &address, probed)
+}
+
+fn check_unix_socket(config: &Config, report: &mut Report) -> Verdict {
+    let Some(socket) = &config.unix_socket else {
+        return Ok(());
+    };
+    let path = socket.path.display().to_string();
+    report.add_place("unix socket", &path, unix::probe(socket))
 }
 
 /// What the kernel allows is told and no more: whether it is too little, the load decides.
@@ -159,6 +155,25 @@ impl Report {
         if let Some((_, lines)) = self.sections.last_mut() {
             lines.push([label.to_owned(), value.to_string(), note.to_string()]);
         }
+    }
+
+    /// Adds a place to listen on, and what came of trying.
+    fn add_place(&mut self, label: &str, place: &str, probed: io::Result<()>) -> Verdict {
+        match probed {
+            Ok(()) => self.add(label, place, "free"),
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+                self.add(label, place, "taken");
+                self.warn(format_args!(
+                    "{place} is taken: as long as it is, start leaves with {EXIT_CANNOT_BIND}"
+                ));
+            }
+            Err(error) => {
+                self.add(label, place, &error);
+                let problem = format!("cannot listen on {place}: {error}");
+                return Err((EXIT_CANNOT_BIND, problem));
+            }
+        }
+        Ok(())
     }
 
     fn add_row(&mut self, row: &Row) {

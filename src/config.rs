@@ -61,6 +61,8 @@ pub struct Config {
     pub pin: Option<bool>,
     /// Whether another server may listen on the same port.
     pub reuse_port: bool,
+    /// The Unix socket to listen on as well.
+    pub unix_socket: Option<UnixSocket>,
     /// Handshakes per second that succeed; `None` = as many as come.
     pub accept_rate: Option<NonZeroU32>,
     /// Bytes one socket may owe before it is closed.
@@ -90,6 +92,19 @@ pub struct Config {
     /// What each setting came to be and why: of the server, then of each app but the demo's.
     pub listings: Vec<Listing>,
 }
+
+/// A Unix socket to listen on (`SLAPBACK_UNIX_SOCKET`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnixSocket {
+    /// Its whole path.
+    pub path: PathBuf,
+    /// Who may connect.
+    pub mode: FileMode,
+}
+
+/// The permissions of a file, shown in octal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FileMode(pub u32);
 
 /// Which driver the operator asks for (`SLAPBACK_DRIVER`).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

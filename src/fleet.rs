@@ -15,6 +15,7 @@ use crate::app::Apps;
 use crate::config;
 use crate::edge::flush::Driver;
 use crate::edge::listen::{self, Listener};
+use crate::edge::unix::{self, Handed};
 use crate::edge::{self, Files, Plan, Stage};
 use crate::metrics::{Merged, Metrics};
 use crate::proto::session::{Protocol, Settings};
@@ -43,6 +44,8 @@ pub struct Blueprint {
     pub port: u16,
     /// May other processes listen on the port?
     pub is_shared: bool,
+    /// The Unix socket to listen on too, if any.
+    pub unix_socket: Option<config::UnixSocket>,
     /// How many shards, and the CPUs to pin them to.
     pub shards: Shards,
     /// Which driver all of them use.
@@ -110,6 +113,22 @@ fn cpus_of_mask() -> Vec<usize> {
         .collect()
 }
 
+/// Why a fleet does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// An address is taken or cannot be ours.
+    #[error("cannot listen on {place}: {source}")]
+    Listen {
+        /// The address.
+        place: String,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The kernel gives no more threads or files.
+    #[error("cannot start: {0}")]
+    Machine(#[from] io::Error),
+}
+
 /// The running fleet.
 #[derive(Debug)]
 pub struct Fleet {
@@ -135,21 +154,15 @@ impl Fleet {
     ///
     /// # Errors
     /// The address cannot be bound, or the kernel gives no more threads or files.
-    pub fn start<S: Protocol>(blueprint: &Blueprint) -> io::Result<Self> {
-        let Blueprint {
-            host,
-            port,
-            is_shared,
-            shards,
-            ..
-        } = blueprint;
-        let count = shards.count;
-        let (address, listeners) = listen::bind(host, *port, usize::from(count), *is_shared)?;
+    pub fn start<S: Protocol>(blueprint: &Blueprint) -> Result<Self, StartError> {
+        let count = blueprint.shards.count;
         // Behind the shards' stands what the Redis thread has.
         let all = usize::from(count) + usize::from(blueprint.needs_redis());
         let events = (0..all)
             .map(|_| EventFd::new())
             .collect::<io::Result<Vec<_>>>()?;
+        let of_shards = events.get(..usize::from(count)).unwrap_or_default();
+        let (address, sources) = blueprint.listen(of_shards)?;
         let inbox =
             |event: &EventFd| Arc::new(Inbox::new(blueprint.ring_bytes, Box::new(event.clone())));
         let inboxes: Arc<[Arc<Inbox>]> = events.iter().map(inbox).collect();
@@ -167,14 +180,11 @@ impl Fleet {
         let mut threads = Vec::with_capacity(usize::from(count));
         let capacity = (RING_ENTRIES / all).max(RING_ENTRIES_MIN);
         let mut parts = mesh(capacity, &inboxes).into_iter().zip(events);
-        for ((at, listener), (ends, event)) in (0..count).zip(listeners).zip(parts.by_ref()) {
+        for ((at, source), (ends, event)) in (0..count).zip(sources).zip(parts.by_ref()) {
             let metrics = metrics.get(usize::from(at)).cloned().unwrap_or_default();
-            let plan = blueprint.plan(ShardIndex(at), metrics, &common, ends, listener, event);
-            let cpu = shards
-                .cpus
-                .as_ref()
-                .and_then(|cpus| cpus.get(usize::from(at)))
-                .copied();
+            let plan = blueprint.plan(ShardIndex(at), metrics, &common, ends, source, event);
+            let cpus = blueprint.shards.cpus.as_ref();
+            let cpu = cpus.and_then(|cpus| cpus.get(usize::from(at))).copied();
             let thread = thread::Builder::new().name(format!("shard-{at}"));
             threads.push(thread.spawn(move || run_shard::<S>(plan, cpu))?);
         }
@@ -261,7 +271,42 @@ struct Common {
     start: Instant,
 }
 
+/// Where a shard's connections come from.
+struct Sources {
+    listeners: Vec<Listener>,
+    handed: Option<Handed>,
+}
+
 impl Blueprint {
+    /// Listens wherever it is to, for each shard that has one of these `events`.
+    fn listen(&self, events: &[EventFd]) -> Result<(SocketAddr, Vec<Sources>), StartError> {
+        let bound = listen::bind(&self.host, self.port, events.len(), self.is_shared);
+        let (address, listeners) = bound.map_err(|source| {
+            let host = config::host_in_url(&self.host);
+            let place = format!("{host}:{}", self.port);
+            StartError::Listen { place, source }
+        })?;
+        let sources = listeners.into_iter().map(|listener| Sources {
+            listeners: vec![listener],
+            handed: None,
+        });
+        let mut sources: Vec<_> = sources.collect();
+        if let Some(socket) = &self.unix_socket {
+            let (listener, handed) = unix::bind(socket, events).map_err(|source| {
+                let place = socket.path.display().to_string();
+                StartError::Listen { place, source }
+            })?;
+            let mut shards = sources.iter_mut();
+            if let Some(first) = shards.next() {
+                first.listeners.push(listener);
+            }
+            for (shard, handed) in shards.zip(handed) {
+                shard.handed = Some(handed);
+            }
+        }
+        Ok((address, sources))
+    }
+
     fn needs_redis(&self) -> bool {
         self.ingest.is_some() || self.scaling.is_some()
     }
@@ -272,7 +317,7 @@ impl Blueprint {
         metrics: Arc<Metrics>,
         common: &Common,
         ends: Ends,
-        listener: Listener,
+        Sources { listeners, handed }: Sources,
         event: EventFd,
     ) -> Plan {
         let setup = Setup {
@@ -299,7 +344,8 @@ impl Blueprint {
         Plan {
             setup,
             driver: self.driver,
-            listener,
+            listeners,
+            handed,
             ends,
             inboxes: Arc::clone(&common.inboxes),
             event,

@@ -186,13 +186,7 @@ fn start(flags: &Flags, environment: &Environment) -> ExitCode {
     let blueprint = blueprint(&running, &chosen, shards.clone(), connections_max);
     let fleet = match Fleet::start::<Session>(&blueprint) {
         Ok(fleet) => fleet,
-        Err(error) => {
-            let (host, port) = (config::host_in_url(&blueprint.host), blueprint.port);
-            return fail(
-                EXIT_CANNOT_BIND,
-                &format!("cannot listen on {host}:{port}: {error}"),
-            );
-        }
+        Err(error) => return fail(EXIT_CANNOT_BIND, &error.to_string()),
     };
     let door = Door::open(fleet.address.port());
     say_start(&running, &fleet, &chosen, &shards, files);
@@ -254,6 +248,7 @@ fn blueprint(
         host: config.host.clone(),
         port: config.port,
         is_shared: config.reuse_port,
+        unix_socket: config.unix_socket.clone(),
         shards,
         driver: chosen.driver,
         apps,
@@ -306,6 +301,9 @@ fn say_start(running: &Running, fleet: &Fleet, chosen: &Chosen, shards: &Shards,
     say(&format!(
         "Starting server on {host}:{port}{path}{hostname}."
     ));
+    if let Some(socket) = &config.unix_socket {
+        info!("unix socket: {}", socket.path.display());
+    }
     info!("driver: {}", chosen.line);
     info!("shards: {}, {}", shards.count, shards.placement());
     info!("open files: {}", files.limit);

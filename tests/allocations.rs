@@ -204,6 +204,7 @@ fn start(driver: Driver, ingest: Option<Ingest>) -> Fleet {
         host: "127.0.0.1".into(),
         port: 0,
         is_shared: false,
+        unix_socket: None,
         shards: Shards {
             count: 1,
             cpus: None,

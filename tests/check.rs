@@ -100,6 +100,8 @@ server
   shards                            1                 SLAPBACK_SHARDS
   pin                               automatic         default
   reuse_port                        false             default
+  unix_socket                       none              default
+  unix_socket_mode                  0660              default
   accept_rate                       unlimited         default
   backlog_bytes                     1048576 bytes     default
   backlog_seconds                   10 s              default
@@ -243,6 +245,34 @@ fn r246_a_taken_address_is_a_warning_and_one_that_cannot_be_had_a_failure() {
         "{}",
         said.err
     );
+}
+
+#[test]
+fn a_unix_socket_is_tried_like_the_address_and_leaves_nothing_behind() {
+    let path = std::env::temp_dir().join(format!("slapback-check-{}", std::process::id()));
+    let shown = path.display();
+    let asked = |path: &str| check(&["--port=0"], &[("SLAPBACK_UNIX_SOCKET", path)]);
+    let said = asked(path.to_str().unwrap());
+    assert_eq!(
+        said.line("unix_socket"),
+        format!("unix_socket {shown} SLAPBACK_UNIX_SOCKET")
+    );
+    assert_eq!(said.line("unix"), format!("unix socket {shown} free"));
+    assert!(!path.exists());
+    let server = Server::start_on_unix(FLEETS[0], &path, &[]);
+    let said = asked(path.to_str().unwrap());
+    assert_eq!(said.line("unix"), format!("unix socket {shown} taken"));
+    let warning = format!("{shown} is taken: as long as it is, start leaves with 1");
+    assert_eq!(
+        (said.warnings(), said.code),
+        (vec![warning.as_str()], Some(0))
+    );
+    drop(server);
+    let nowhere = path.join("socket");
+    let said = asked(nowhere.to_str().unwrap());
+    let problem = format!("slapback: cannot listen on {}: ", nowhere.display());
+    assert!(said.err.starts_with(&problem), "{}", said.err);
+    assert_eq!(said.code, Some(1));
 }
 
 #[test]

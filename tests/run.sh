@@ -37,10 +37,15 @@ run_million() {
     && E2E_MESSAGES=1000000 E2E_CLIENTS=chromium E2E_DRIVERS=uring E2E_SHARDS=4 \
       SLAPBACK_BIN=target/release/slapback node tests/e2e/run.js laravel
 }
-# On one driver and one number of shards: what a proxy can break does not depend on them.
+# On one driver and one number of shards: what a proxy can break does not depend on them. What it
+# can break by coming over a Unix socket does not depend on the browser either.
 run_proxies() {
-  cargo build --locked --bin slapback \
-    && E2E_FRONTS=nginx,caddy,haproxy E2E_DRIVERS=uring E2E_SHARDS=4 node tests/e2e/run.js
+  local status=0
+  export E2E_FRONTS=nginx,caddy,haproxy E2E_DRIVERS=uring E2E_SHARDS=4
+  cargo build --locked --bin slapback || return
+  node tests/e2e/run.js || status=$?
+  E2E_INSIDE=socket E2E_CLIENTS=node node tests/e2e/run.js || status=$?
+  return "$status"
 }
 run_autobahn() { cargo build --locked --example echo && tests/autobahn/check.sh; }
 run_container() { tests/container/run.sh; }

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use super::file::File;
 use super::reader::{Listing, Reader, text, truth, whole};
 use super::source::{Found, Said, Setting, Source, Table, variable};
-use super::{Address, Config, ConfigError, DriverChoice, Flags};
+use super::{Address, Config, ConfigError, DriverChoice, FileMode, Flags, UnixSocket};
 use crate::env::Environment;
 
 /// The sources of all settings but the apps'.
@@ -144,6 +144,7 @@ fn read_tuning(reader: &mut Reader<'_>) -> Result<Config, ConfigError> {
         )?,
         pin: reader.read_optional(variable("SLAPBACK_PIN"), truth, "automatic")?,
         reuse_port: reader.read(variable("SLAPBACK_REUSE_PORT"), truth, false)?,
+        unix_socket: read_unix_socket(reader)?,
         accept_rate: reader
             .read_optional(
                 variable("SLAPBACK_ACCEPT_RATE").counts("per s"),
@@ -194,6 +195,16 @@ fn read_tuning(reader: &mut Reader<'_>) -> Result<Config, ConfigError> {
         )?,
         ..Config::default()
     })
+}
+
+fn read_unix_socket(reader: &mut Reader<'_>) -> Result<Option<UnixSocket>, ConfigError> {
+    let path = reader.read_optional(variable("SLAPBACK_UNIX_SOCKET"), socket_path, "none")?;
+    let mode = variable("SLAPBACK_UNIX_SOCKET_MODE");
+    let mode = reader.read(mode, file_mode, SOCKET_MODE)?;
+    Ok(path.map(|path| UnixSocket {
+        path: PathBuf::from(path),
+        mode,
+    }))
 }
 
 /// A certificate makes Reverb serve TLS; whoever set one must not be served without.
@@ -254,6 +265,38 @@ fn route_prefix(found: &Found<'_>) -> Result<String, String> {
     }
 }
 
+/// A path that means the same to the proxy, whatever folder either was started in.
+fn socket_path(found: &Found<'_>) -> Result<String, String> {
+    let path = text(found)?;
+    if !path.starts_with('/') {
+        return Err("must be a whole path, such as /run/slapback/socket".to_owned());
+    }
+    if path.len() > SOCKET_PATH_MAX {
+        return Err(format!("must be at most {SOCKET_PATH_MAX} bytes long"));
+    }
+    Ok(path)
+}
+
+fn file_mode(found: &Found<'_>) -> Result<FileMode, String> {
+    let digits = text(found)?;
+    u32::from_str_radix(&digits, 8)
+        .ok()
+        .filter(|&mode| mode <= 0o777 && !digits.starts_with('+'))
+        .map(FileMode)
+        .ok_or_else(|| "must be permissions in octal, such as 0660".to_owned())
+}
+
+impl fmt::Display for FileMode {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{:04o}", self.0)
+    }
+}
+
+/// What the kernel has room for.
+const SOCKET_PATH_MAX: usize = 107;
+/// Whoever may connect may say that he is any browser, but so may whoever reaches the port. Owner
+/// and group are enough where the proxy's user is in our group, or the folder is of its group.
+const SOCKET_MODE: FileMode = FileMode(0o660);
 const SHARDS_MAX: usize = 256;
 const ACCEPT_RATE_MAX: u32 = 1_000_000;
 pub(super) const SECONDS_MAX: u64 = 86_400;

@@ -8,6 +8,7 @@ use super::*;
 use crate::app::{ClientEvents, RateLimit};
 
 mod docs;
+mod own;
 
 /// The variables that the Reverb container is started with today.
 const REVERB: [(&str, &str); 7] = [
@@ -276,51 +277,6 @@ fn a_value_that_does_not_fit_is_named() {
     ] {
         assert_eq!(complaint(&[(name, value)]), format!("{name}: {said}"));
     }
-}
-
-#[test]
-fn our_own_names_are_read() {
-    let config = with(&[
-        ("SLAPBACK_DRIVER", "epoll"),
-        ("SLAPBACK_SHARDS", "3"),
-        ("SLAPBACK_PIN", "false"),
-        ("SLAPBACK_REUSE_PORT", "1"),
-        ("SLAPBACK_ACCEPT_RATE", "500"),
-        ("SLAPBACK_BACKLOG_BYTES", "4"),
-        ("SLAPBACK_BACKLOG_SECONDS", "5"),
-        ("SLAPBACK_BACKLOG_TOTAL", "6"),
-        ("SLAPBACK_RING_BYTES", "7"),
-        ("SLAPBACK_CACHE_CHANNELS", "10"),
-        ("SLAPBACK_CACHE_BYTES", "11"),
-        ("SLAPBACK_DRAIN_DELAY", "8"),
-        ("SLAPBACK_DRAIN_SECONDS", "9"),
-        ("SLAPBACK_AUTH_TIMESTAMP_TOLERANCE", "0"),
-    ])
-    .unwrap();
-    assert_eq!(
-        (config.driver, config.shards, config.pin),
-        (DriverChoice::Epoll, Some(3), Some(false))
-    );
-    assert_eq!(
-        (
-            config.backlog_bytes,
-            config.backlog_seconds,
-            config.backlog_total
-        ),
-        (4, 5, 6)
-    );
-    assert_eq!(
-        (
-            config.ring_bytes,
-            config.drain_delay_s,
-            config.drain_seconds
-        ),
-        (7, 8, 9)
-    );
-    assert_eq!((config.cache_channels, config.cache_bytes), (10, 11));
-    assert_eq!(config.auth_timestamp_tolerance_s, 0);
-    assert_eq!(config.accept_rate, NonZeroU32::new(500));
-    assert!(config.reuse_port && config.warnings[0].starts_with("SLAPBACK_REUSE_PORT"));
 }
 
 #[test]

@@ -2,8 +2,8 @@
 //! never reads from a connection.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
-use std::os::fd::{AsFd, OwnedFd};
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::rc::Rc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -16,10 +16,11 @@ use tracing::warn;
 use super::Edge;
 use super::poll::Readiness;
 use super::socket::Socket;
+use super::unix::Unix;
 use crate::proto::session::Protocol;
 
 /// Connections the kernel keeps for us while we are busy.
-const BACKLOG: i32 = 4096;
+pub(super) const BACKLOG: i32 = 4096;
 
 /// A stalled reader's unsent bytes that the kernel may hold (inherited by accepted sockets).
 const NOTSENT_LOWAT: u32 = 16 * 1024;
@@ -36,9 +37,13 @@ const NO_ADDRESS: &str = "the name has no address";
 const TAKEN_WAIT: Duration = Duration::from_secs(2);
 const TAKEN_PAUSE: Duration = Duration::from_millis(10);
 
-/// One shard's listener.
+/// What a shard accepts from.
 #[derive(Debug)]
-pub struct Listener(TcpListener);
+pub struct Listener {
+    socket: OwnedFd,
+    /// If it is a Unix-domain socket.
+    unix: Option<Unix>,
+}
 
 /// Opens `count` listeners on one address, after making sure that nobody else listens there.
 ///
@@ -73,7 +78,7 @@ fn bind_all(
     let mut address = address;
     if !is_shared {
         // With SO_REUSEPORT alone a second server would silently take half the browsers.
-        address = probe_until_free(address)?;
+        address = wait_until_free(|| listen_once(address))?;
     }
     let mut listeners = Vec::with_capacity(count);
     for _ in 0..count {
@@ -82,7 +87,8 @@ fn bind_all(
             address = bound;
         }
         socket.listen(BACKLOG)?;
-        listeners.push(Listener(socket.into()));
+        let socket = socket.into();
+        listeners.push(Listener { socket, unix: None });
     }
     Ok((address, listeners))
 }
@@ -103,19 +109,20 @@ pub fn probe(host: &str, port: u16, is_shared: bool) -> io::Result<()> {
     Err(last)
 }
 
-/// Makes sure that nobody listens on the address. Returns it with the port that it stands for.
-fn probe_until_free(address: SocketAddr) -> io::Result<SocketAddr> {
+/// Tries until what is wanted is not taken any more, for a while.
+pub(super) fn wait_until_free<T>(mut attempt: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     let end = Instant::now() + TAKEN_WAIT;
     loop {
-        match listen_once(address) {
+        match attempt() {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < end => {
                 thread::sleep(TAKEN_PAUSE);
             }
-            probed => return probed,
+            outcome => return outcome,
         }
     }
 }
 
+/// Makes sure that nobody listens on the address. Returns it with the port that it stands for.
 fn listen_once(address: SocketAddr) -> io::Result<SocketAddr> {
     let probe = open(address, false)?;
     probe.listen(1)?;
@@ -156,9 +163,14 @@ enum Look {
 }
 
 impl Listener {
+    pub(super) fn of_unix(socket: OwnedFd, unix: Unix) -> Self {
+        let unix = Some(unix);
+        Self { socket, unix }
+    }
+
     /// Something to wait on; on the shard's thread.
     pub(super) fn readiness(&self) -> io::Result<Readiness> {
-        Readiness::new(self.0.as_fd().try_clone_to_owned()?)
+        Readiness::new(self.socket.as_fd().try_clone_to_owned()?)
     }
 
     /// Accepts what waits, up to one burst.
@@ -186,8 +198,11 @@ impl Listener {
     /// kernel takes it down, some milliseconds after the process has ended, and whoever connects
     /// in between is reset.
     pub(super) fn close(&self) {
-        if let Err(error) = shutdown(&self.0, Shutdown::Both) {
-            warn!(%error, "the port is let go of only as the process ends");
+        if let Some(unix) = &self.unix {
+            unix.close();
+        }
+        if let Err(error) = shutdown(&self.socket, Shutdown::Both) {
+            warn!(%error, "a listener is let go of only as the process ends");
         }
     }
 
@@ -196,9 +211,16 @@ impl Listener {
             edge.say_full();
             return Look::Stuck;
         }
-        match accept_with(&self.0, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
+        match accept_with(&self.socket, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
             Ok(descriptor) => {
-                Self::admit(edge, descriptor);
+                edge.files.open();
+                let own = match &self.unix {
+                    Some(unix) => unix.hand_round(edge, descriptor),
+                    None => Some(descriptor),
+                };
+                if let Some(descriptor) = own {
+                    edge.admit(descriptor);
+                }
                 Look::Came
             }
             Err(Errno::MFILE | Errno::NFILE) => {
@@ -210,13 +232,6 @@ impl Listener {
             Err(Errno::AGAIN) => Look::Nobody,
             // Short of memory, perhaps. Whoever waits keeps the listener readable.
             Err(_) => Look::Stuck,
-        }
-    }
-
-    fn admit<S: Protocol>(edge: &Rc<Edge<S>>, descriptor: OwnedFd) {
-        match Socket::new(descriptor) {
-            Ok(socket) => edge.open(socket),
-            Err(error) => warn!(%error, "a connection could not be watched"),
         }
     }
 }
@@ -240,10 +255,20 @@ pub(super) async fn accept_task<S: Protocol>(
 }
 
 impl<S: Protocol> Edge<S> {
+    /// Makes an accepted connection one of this shard's.
+    pub(super) fn admit(self: &Rc<Self>, descriptor: OwnedFd) {
+        match Socket::new(descriptor) {
+            Ok(socket) => self.open(socket),
+            Err(error) => {
+                self.files.close();
+                warn!(%error, "a connection could not be watched");
+            }
+        }
+    }
+
     /// Accepting failed, as when no file is left, and rests for a while.
     async fn next_tick(&self) {
-        self.tick_passed.lower();
-        self.tick_passed.raised().await;
+        self.tick_passed.yield_now().await;
     }
 
     fn say_full(&self) {

@@ -12,6 +12,7 @@ mod pace;
 pub mod poll;
 mod socket;
 mod stage;
+pub mod unix;
 
 use std::cell::{Cell, RefCell, RefMut};
 use std::io;
@@ -29,6 +30,7 @@ use crate::edge::pace::Pace;
 use crate::edge::poll::{Bounce, Notify, Readiness};
 use crate::edge::socket::Socket;
 pub use crate::edge::stage::Stage;
+use crate::edge::unix::Handed;
 use crate::proto::Now;
 use crate::proto::session::{Pressure, Protocol};
 use crate::refusals::RefusalLog;
@@ -53,8 +55,10 @@ pub struct Plan {
     pub setup: Setup,
     /// Which driver the fleet has chosen.
     pub driver: Driver,
-    /// Its listener.
-    pub listener: Listener,
+    /// Its own listener, and with the first shard that of the Unix socket.
+    pub listeners: Vec<Listener>,
+    /// With the others, where they are handed connections of the Unix socket.
+    pub handed: Option<Handed>,
     /// Its ends of the rings.
     pub ends: Ends,
     /// Every shard's inbox, by number, then that of the Redis thread if there is one.
@@ -90,13 +94,14 @@ pub(crate) struct Edge<S: Protocol> {
     unix_s: Cell<u64>,
     /// When the clock was looked at last.
     ticked: Cell<Instant>,
-    /// For whoever waits for the next look.
-    tick_passed: Notify,
+    /// For those who wait for the next look.
+    tick_passed: Bounce,
     stage: Arc<Stage>,
     serving: Arc<Serving>,
     /// The edition of the apps that the shard has.
     edition: Cell<u64>,
     files: Arc<Files>,
+    handed: Option<Handed>,
     refusals: Arc<RefusalLog>,
     drain: Duration,
     is_drained: Cell<bool>,
@@ -146,34 +151,37 @@ async fn serve<S: Protocol>(plan: Plan, flusher: Box<dyn Flusher>) -> io::Result
         bounce: Bounce::default(),
         unix_s: Cell::new(unix_s()),
         ticked: Cell::new(Instant::now()),
-        tick_passed: Notify::default(),
+        tick_passed: Bounce::default(),
         stage: plan.stage,
         serving: plan.serving,
         edition: Cell::default(),
         files: plan.files,
+        handed: plan.handed,
         refusals: plan.refusals,
         drain: plan.drain,
         is_drained: Cell::default(),
         fleet_drained: Notify::default(),
     });
     let wakes = Readiness::new(plan.event.as_fd().try_clone_to_owned()?)?;
-    let listener = Rc::new(plan.listener);
-    let accepts = listener.readiness()?;
     monoio::spawn(wake_task(Rc::clone(&edge), plan.event, wakes));
     monoio::spawn(bounce_task(Rc::clone(&edge)));
     monoio::spawn(turn_task(Rc::clone(&edge)));
     monoio::spawn(tick_task(Rc::clone(&edge)));
-    monoio::spawn(listen::accept_task(
-        Rc::clone(&edge),
-        Rc::clone(&listener),
-        accepts,
-    ));
+    let listeners: Vec<_> = plan.listeners.into_iter().map(Rc::new).collect();
+    for listener in &listeners {
+        let accepts = listener.readiness()?;
+        let (edge, listener) = (Rc::clone(&edge), Rc::clone(listener));
+        monoio::spawn(listen::accept_task(edge, listener, accepts));
+    }
     loop {
         edge.fleet_drained.raised().await;
         // Whoever connected meanwhile gets an answer too, while there is time.
         let is_over = edge.shard.borrow().is_drain_over(Instant::now());
-        if is_over || listener.accept_all(&edge).count == 0 {
-            listener.close();
+        let accepted = listeners.iter().map(|one| one.accept_all(&edge).count);
+        if is_over || edge.take_handed() + accepted.sum::<usize>() == 0 {
+            for listener in &listeners {
+                listener.close();
+            }
             return Ok(());
         }
     }
@@ -194,6 +202,7 @@ async fn wake_task<S: Protocol>(edge: Rc<Edge<S>>, event: EventFd, wakes: Readin
             monoio::time::sleep(wheel::TICK).await;
         }
         event.clear();
+        edge.take_handed();
         edge.turn_due.raise();
     }
 }
@@ -303,10 +312,9 @@ impl<S: Protocol> Edge<S> {
         shard.has_messages() || shard.has_output() && !rests
     }
 
-    /// Accepts one connection into the shard.
+    /// Takes a connection that was accepted into the shard.
     fn open(self: &Rc<Self>, socket: Socket) {
         let socket = Rc::new(socket);
-        self.files.open();
         let key = self
             .shard
             .borrow_mut()
@@ -441,7 +449,7 @@ impl<S: Protocol> Edge<S> {
     fn tick(self: &Rc<Self>) {
         self.unix_s.set(unix_s());
         self.ticked.set(Instant::now());
-        self.tick_passed.raise();
+        self.tick_passed.release();
         let mut shard = self.shard.borrow_mut();
         shard.pressure = self.pressure();
         if shard.pressure.draining && !shard.is_draining() {

@@ -66,7 +66,8 @@ impl Notify {
     }
 }
 
-/// Lets other tasks and the kernel's news go first.
+/// Where tasks wait until another lets all of them go on: once other tasks and the kernel's news
+/// have had their turn, or at the next tick.
 ///
 /// A task of monoio 0.2.4 that wakes itself is run again before any I/O is looked at, for ever.
 /// So wakers are handed to another task that wakes them from there.

@@ -7,6 +7,7 @@
 //   E2E_DRIVERS, E2E_SHARDS       how the server runs: uring,epoll and 1,4
 //   E2E_MESSAGES                  how many Laravel publishes in a row (default 20000)
 //   E2E_FRONTS                    what stands before it: none, or some of nginx,caddy,haproxy
+//   E2E_INSIDE                    how that comes to the server: port (the default) or socket
 import { spawn } from 'node:child_process';
 import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';

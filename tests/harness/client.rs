@@ -1,8 +1,11 @@
-//! One TCP connection to the server: raw bytes, HTTP heads, WebSocket frames.
+//! One connection to the server, TCP or Unix: raw bytes, HTTP heads, WebSocket frames.
 
 use std::fmt;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 
 use super::{DEADLINE, PONG, Server, subscribed};
 
@@ -94,6 +97,7 @@ pub fn encode(opcode: Opcode, is_final: bool, payload: &[u8], mask: Option<[u8; 
 pub struct Client {
     /// The socket id, once the server has said it.
     pub id: String,
+    /// Of a Unix socket too: what is called of it are `recv`, `send` and `shutdown`.
     socket: TcpStream,
     /// Bytes that came and are not read yet.
     input: Vec<u8>,
@@ -102,14 +106,27 @@ pub struct Client {
 impl Client {
     /// Opens a connection and says nothing.
     pub fn open(server: &Server) -> Self {
-        Self::open_port(server.port)
+        match &server.unix_socket {
+            Some(path) => Self::open_path(path),
+            None => Self::open_port(server.port),
+        }
+    }
+
+    /// Opens a connection to a Unix socket.
+    pub fn open_path(path: &Path) -> Self {
+        let socket = UnixStream::connect(path).unwrap();
+        Self::of(OwnedFd::from(socket).into())
     }
 
     fn open_port(port: u16) -> Self {
         let socket = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        socket.set_nodelay(true).unwrap();
+        Self::of(socket)
+    }
+
+    fn of(socket: TcpStream) -> Self {
         socket.set_read_timeout(Some(DEADLINE)).unwrap();
         socket.set_write_timeout(Some(DEADLINE)).unwrap();
-        socket.set_nodelay(true).unwrap();
         let (id, input) = (String::new(), Vec::new());
         Self { id, socket, input }
     }

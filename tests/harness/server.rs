@@ -1,9 +1,10 @@
 //! One server process: started with an environment of its own, gone when dropped.
 
+use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::{SocketAddr, UnixStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Instant;
@@ -17,6 +18,8 @@ const BINARY: &str = env!("CARGO_BIN_EXE_slapback");
 /// A running server. Dropping it kills the process.
 pub struct Server {
     pub port: u16,
+    /// Where clients go instead of the port.
+    pub unix_socket: Option<PathBuf>,
     child: Child,
     log: Arc<Log>,
 }
@@ -26,6 +29,15 @@ impl Server {
     pub fn start(fleet: Fleet, environment: &[(&str, &str)]) -> Self {
         let file = apps::file().to_str().unwrap();
         Self::start_with(fleet, &["start", "--config", file], environment)
+    }
+
+    /// The same, and clients come by a Unix socket of its own.
+    pub fn start_on_unix(fleet: Fleet, path: &Path, environment: &[(&str, &str)]) -> Self {
+        let socket = ("SLAPBACK_UNIX_SOCKET", path.to_str().unwrap());
+        let mut server = Self::start(fleet, &[&[socket], environment].concat());
+        server.says(&format!("unix socket: {}", path.display()));
+        server.unix_socket = Some(path.to_owned());
+        server
     }
 
     /// The same with the apps of a configuration file's text instead.
@@ -92,7 +104,13 @@ impl Server {
         log.follow(child.stdout.take().unwrap());
         log.follow(child.stderr.take().unwrap());
         let port = 0;
-        Self { port, child, log }
+        let unix_socket = None;
+        Self {
+            port,
+            unix_socket,
+            child,
+            log,
+        }
     }
 
     /// Waits for the banner line, keeps its port and returns it.
@@ -159,7 +177,7 @@ impl Server {
 
     /// A field of its `/proc/PID/status`, in bytes.
     pub fn memory(&self, field: &str) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix(field));
         let kib = line.and_then(|line| line.split_whitespace().next());
         kib.unwrap().parse::<u64>().unwrap() * 1024
@@ -177,6 +195,10 @@ impl Drop for Server {
         // It may have ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
+        if let Some(path) = &self.unix_socket {
+            // Gone already if the server left in order.
+            let _ = fs::remove_file(path);
+        }
     }
 }
 
@@ -225,7 +247,7 @@ impl Log {
 
 /// A connection to where the server on a port waits to be asked to leave.
 pub fn restart_door(port: u16) -> UnixStream {
-    let table = std::fs::read_to_string("/proc/net/unix").unwrap();
+    let table = fs::read_to_string("/proc/net/unix").unwrap();
     let prefix = format!("@slapback/{port}/");
     let mut names = table
         .lines()

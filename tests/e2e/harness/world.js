@@ -5,7 +5,7 @@ import PusherServer from 'pusher';
 
 import { Application } from './application.js';
 import { ChromiumClient } from './chromium_client.js';
-import { startFront } from './front.js';
+import { insideOf, startFront } from './front.js';
 import { NodeClient } from './node_client.js';
 import { APP, Server } from './server.js';
 
@@ -16,11 +16,12 @@ export class World {
   /** `environment` is the server's, beside what every test has. */
   static async open({ environment = {}, masterKey = randomBytes(32).toString('base64') } = {}) {
     const world = new World();
-    Object.assign(world, { environment, masterKey });
+    const inside = insideOf();
+    Object.assign(world, { environment: { ...inside, ...environment }, masterKey });
     world.clients = [];
     world.fences = 0;
-    world.server = await Server.start({ environment });
-    world.front = await startFront(world.server.port);
+    world.server = await Server.start({ environment: world.environment });
+    world.front = await startFront(world.server.port, inside.SLAPBACK_UNIX_SOCKET);
     world.publisher = world.library();
     world.application = await Application.start(world.publisher);
     return world;
