@@ -85,13 +85,13 @@ fuzz:
 	@$(STEP) 'install cargo-fuzz' sh -c 'command -v cargo-fuzz >/dev/null || $(CARGO) install --locked cargo-fuzz'
 	@$(STEP) fuzz fuzz/run.sh $(SECONDS)
 
-## bench        the figures of bench/, some minutes on a quiet machine
+## bench        every scenario of bench/, a quarter of an hour on a quiet machine
 bench: build
-	@$(STEP) bench $(CARGO) run --release --locked -p slapback-bench -- fanout
+	@$(STEP) bench $(CARGO) run --release --locked -p slapback-bench
 
-## bench-quick  the same, shorter and rougher
+## bench-quick  the same, shorter and rougher: two minutes
 bench-quick: build
-	@$(STEP) 'bench quick' $(CARGO) run --release --locked -p slapback-bench -- --quick fanout
+	@$(STEP) 'bench quick' $(CARGO) run --release --locked -p slapback-bench -- --quick
 
 ## audit        known vulnerabilities, by hand (needs cargo-deny and its database)
 audit:

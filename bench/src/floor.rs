@@ -1,82 +1,92 @@
-//! The floor: what the kernel alone costs. One frame to every socket, from a loop with nothing
-//! around it.
+//! The floor: what the kernel alone costs. Loops with nothing around them, each in a process of its
+//! own, as the server is.
 //!
-//! Runs in a process of its own, as the server does: a number comes in on stdin, the frame of that
-//! event goes out on every socket. Same flags, batch, pinning and payload as the server's flusher.
+//! [`sender`] is what a broadcast cannot be cheaper than; [`replier`] is that for whatever is answered:
+//! a connection, a subscription, an API call; [`discarder`] for what is read from Redis.
 
-use std::io::{self, Read, Write};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
-use std::os::fd::AsRawFd;
-
-use io_uring::{IoUring, opcode, squeue, types};
+use std::io::{BufRead, BufReader};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::process::Stdio;
 
 use crate::Failure;
-use crate::publisher::frame;
+use crate::process::{Process, spawn_on_sender_cpu};
 
-/// First argument of the process that is the floor.
-pub const ROLE: &str = "floor-sender";
+pub mod discarder;
+pub mod replier;
+pub mod sender;
 
-/// Sends per `io_uring_enter`.
-const BATCH: usize = 256;
-const FLAGS: i32 = libc::MSG_DONTWAIT | libc::MSG_WAITALL | libc::MSG_NOSIGNAL;
-
-/// Accepts `connections` sockets and sends an event to all of them whenever stdin names one.
-pub fn send_on_request(driver: &str, connections: usize) -> Result<(), Failure> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-    println!("{}", listener.local_addr()?.port());
-    io::stdout().flush()?;
-    let mut sockets = Vec::with_capacity(connections);
-    for _ in 0..connections {
-        let (socket, _) = listener.accept()?;
-        socket.set_nodelay(true)?;
-        sockets.push(socket);
-    }
-    let mut ring = match driver {
-        "uring" => Some(
-            IoUring::builder()
-                .setup_single_issuer()
-                .setup_defer_taskrun()
-                .setup_cqsize(1024)
-                .build(512)?,
-        ),
-        _ => None,
-    };
-    let mut number = [0; 8];
-    while io::stdin().read_exact(&mut number).is_ok() {
-        let frame = frame(u64::from_le_bytes(number));
-        match &mut ring {
-            Some(ring) => send_by_ring(ring, &sockets, &frame)?,
-            None => send_by_call(&sockets, &frame)?,
-        }
-    }
-    Ok(())
+/// Sockets that one event goes to, by the order in which they connected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sockets {
+    /// The first of them.
+    pub first: u32,
+    /// How many; those beyond the last socket do not count.
+    pub count: u32,
 }
 
-fn send_by_ring(ring: &mut IoUring, sockets: &[TcpStream], frame: &[u8]) -> Result<(), Failure> {
-    for batch in sockets.chunks(BATCH) {
-        for socket in batch {
-            let length = u32::try_from(frame.len())?;
-            let send = opcode::Send::new(types::Fd(socket.as_raw_fd()), frame.as_ptr(), length)
-                .flags(FLAGS)
-                .build()
-                .flags(squeue::Flags::SKIP_SUCCESS);
-            // SAFETY: with MSG_DONTWAIT the send ends inside `submit`, while `frame` lives.
-            unsafe { ring.submission().push(&send) }?;
-        }
-        let submitted = ring.submit()?;
-        if submitted != batch.len() || ring.completion().next().is_some() {
-            return Err("the floor's receiver is too slow: a send did not go out whole".into());
-        }
-    }
-    Ok(())
+/// All sockets.
+pub const ALL: Sockets = Sockets {
+    first: 0,
+    count: u32::MAX,
+};
+
+/// What the sender is told: one event and who gets it.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Command {
+    /// The number of the event.
+    pub number: u64,
+    /// Who gets it.
+    pub sockets: Sockets,
 }
 
-fn send_by_call(sockets: &[TcpStream], frame: &[u8]) -> Result<(), Failure> {
-    let flags = rustix::net::SendFlags::DONTWAIT | rustix::net::SendFlags::NOSIGNAL;
-    for socket in sockets {
-        if rustix::net::send(socket, frame, flags)? != frame.len() {
-            return Err("the floor's receiver is too slow: a send did not go out whole".into());
+impl Command {
+    /// Bytes of one command.
+    pub const BYTES: usize = 16;
+
+    /// As it is sent.
+    pub fn to_bytes(&self) -> [u8; Self::BYTES] {
+        let [number, first, count] = [
+            self.number,
+            self.sockets.first.into(),
+            self.sockets.count.into(),
+        ];
+        (u128::from(number) << 64 | u128::from(first) << 32 | u128::from(count)).to_be_bytes()
+    }
+
+    /// What was sent.
+    pub fn from_bytes(bytes: [u8; Self::BYTES]) -> Self {
+        let all = u128::from_be_bytes(bytes);
+        Self {
+            number: (all >> 64) as u64,
+            sockets: Sockets {
+                first: (all >> 32) as u32,
+                count: all as u32,
+            },
         }
     }
-    Ok(())
+}
+
+/// Starts one of the loops; it says on stdout which port it listens on.
+pub fn start(role: &str, arguments: &[String]) -> Result<(Process, SocketAddr), Failure> {
+    let mut command = std::process::Command::new(std::env::current_exe()?);
+    command.arg(role).args(arguments).stdout(Stdio::piped());
+    let mut process = spawn_on_sender_cpu(&mut command)?;
+    let mut port = String::new();
+    BufReader::new(process.0.stdout.take().ok_or("no stdout")?).read_line(&mut port)?;
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port.trim().parse()?));
+    Ok((process, address))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_is_read_as_it_was_written() {
+        let command = Command {
+            number: u64::MAX - 1,
+            sockets: Sockets { first: 7, ..ALL },
+        };
+        assert_eq!(Command::from_bytes(command.to_bytes()), command);
+    }
 }

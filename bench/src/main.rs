@@ -1,61 +1,58 @@
-//! `slapback-bench`: what one delivery costs the server, next to what the kernel alone would cost.
+//! `slapback-bench`: what the server costs, next to what the kernel alone would cost.
 //!
-//! Runs the real server and a bare send loop, the floor, on CPU 0, in turns, on both drivers; one
-//! receiver and publisher on CPU 1 serves them all. Only ratios within one run mean much: absolute
-//! figures belong to the machine. Exits 1 if a single frame was lost, doubled or out of order.
+//! The real server and bare loops, the floor, run in turns on one CPU, on both drivers; one load
+//! generator on another serves them all. Only ratios within one run mean much: absolute figures
+//! belong to the machine. Exits 1 if a single frame was lost, doubled or out of order.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
-use rustix::process::{Resource, getrlimit, setrlimit};
+use clap::Parser;
 
+use cli::{Cli, Command, Run};
+use contender::Contender;
+use floor::{discarder, replier, sender};
+use report::Report;
+
+mod cli;
+mod client;
+mod contender;
 mod cpu;
-mod fanout;
 mod floor;
+mod host;
+mod message;
+mod meter;
+mod pace;
+mod process;
 mod publisher;
 mod receiver;
 mod redis;
+mod report;
+mod sample;
+mod scenario;
+mod sequence;
+mod source;
+mod stage;
 mod table;
+mod tally;
+mod wire;
 
 /// Whatever ends a run: a sentence for the operator.
 type Failure = Box<dyn std::error::Error>;
 
-const USAGE: &str = "\
-usage: slapback-bench [--quick] [--connections N] [--server PATH] [--out DIR] fanout | floor | redis
-
-  fanout   server and floor, interleaved, on both drivers
-  floor    the bare send loops alone
-  redis    what Laravel's redis broadcaster publishes, next to a bare subscriber
-  --server      the binary to measure; else $SLAPBACK_BIN, else the slapback beside this one
-  --connections subscribed sockets, 1000
-  --out         where the JSON goes, target/bench; what is worth keeping goes to bench/results
-  --quick       fewer and shorter rounds";
-
-/// What the command line asks for.
-struct Options {
-    server: Option<PathBuf>,
-    connections: usize,
-    rounds: usize,
-    /// Events sent one at a time, per round.
-    events: u64,
-    /// Length of an open-loop round.
-    seconds: u64,
-    out: PathBuf,
-}
-
-impl Options {
-    /// The server to measure.
-    fn binary(&self) -> Result<PathBuf, Failure> {
-        Ok(match &self.server {
-            Some(binary) => binary.clone(),
-            None => std::env::current_exe()?.with_file_name("slapback"),
-        })
-    }
-}
-
 fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    match run(&arguments) {
+    let Cli { command, run } = Cli::parse();
+    let done = match command {
+        None => measure(&run, None),
+        Some(Command::Compare(compare)) => compare
+            .other()
+            .and_then(|other| measure(&compare.run, Some(other))),
+        Some(Command::FloorSender { driver, sockets }) => {
+            sender::run(&driver, sockets).map(|()| true)
+        }
+        Some(Command::FloorReplier) => replier::run().map(|()| true),
+        Some(Command::FloorDiscarder { port }) => discarder::run(port).map(|()| true),
+    };
+    match done {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(failure) => {
@@ -66,69 +63,19 @@ fn main() -> ExitCode {
 }
 
 /// False if a stream was not exact.
-fn run(arguments: &[String]) -> Result<bool, Failure> {
-    if let [role, driver, connections] = arguments
-        && role == floor::ROLE
-    {
-        floor::send_on_request(driver, connections.parse()?)?;
-        return Ok(true);
+fn measure(run: &Run, other: Option<Contender>) -> Result<bool, Failure> {
+    process::raise_file_limit();
+    cpu::pin(cpu::RECEIVER)?;
+    let mut contenders = Contender::ours(&run.binary()?);
+    contenders.extend(other);
+    let mut report = Report::new(run.effort());
+    println!("{}", report.head());
+    for scenario in run.scenarios() {
+        let table = scenario.run(&contenders, run.effort())?;
+        println!("\n{}", table.text());
+        report.add(table);
     }
-    if let [role, port] = arguments
-        && role == redis::ROLE
-    {
-        redis::read_and_discard(port.parse()?)?;
-        return Ok(true);
-    }
-    let (options, scenario) = parse(arguments)?;
-    raise_file_limit();
-    let rows = match scenario {
-        Scenario::Redis => return redis::measure(&options),
-        Scenario::Fanout => fanout::measure(&options, true)?,
-        Scenario::Floor => fanout::measure(&options, false)?,
-    };
-    print!("{}", table::text(&rows));
-    let file = table::write_json(&rows, &options.out)?;
+    let file = report.write(&run.out)?;
     println!("\nwritten to {}", file.display());
-    Ok(rows.iter().all(table::Row::is_exact))
-}
-
-/// What is measured.
-enum Scenario {
-    Fanout,
-    Floor,
-    Redis,
-}
-
-fn parse(arguments: &[String]) -> Result<(Options, Scenario), Failure> {
-    let mut options = Options {
-        server: std::env::var_os("SLAPBACK_BIN").map(PathBuf::from),
-        connections: 1000,
-        rounds: 5,
-        events: 300,
-        seconds: 3,
-        out: PathBuf::from("target/bench"),
-    };
-    let mut scenario = None;
-    let mut arguments = arguments.iter();
-    while let Some(argument) = arguments.next() {
-        let mut value = || arguments.next().ok_or(USAGE);
-        match argument.as_str() {
-            "fanout" => scenario = Some(Scenario::Fanout),
-            "floor" => scenario = Some(Scenario::Floor),
-            "redis" => scenario = Some(Scenario::Redis),
-            "--quick" => (options.rounds, options.events, options.seconds) = (3, 100, 1),
-            "--connections" => options.connections = value()?.parse()?,
-            "--server" => options.server = Some(value()?.into()),
-            "--out" => options.out = value()?.into(),
-            _ => return Err(USAGE.into()),
-        }
-    }
-    Ok((options, scenario.ok_or(USAGE)?))
-}
-
-/// Servers and floors inherit it. If it cannot be raised, connecting fails with the reason.
-fn raise_file_limit() {
-    let mut limit = getrlimit(Resource::Nofile);
-    limit.current = limit.maximum;
-    let _ = setrlimit(Resource::Nofile, limit);
+    Ok(report.is_exact())
 }

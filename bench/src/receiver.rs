@@ -3,16 +3,18 @@
 //! Speaks just enough of the protocol to subscribe to one public channel. The server's sockets and
 //! the floor's go through the same code, so that both pay the same for being received.
 
-use std::collections::HashSet;
-use std::io::{ErrorKind, Read, Write};
+use std::io::{ErrorKind, Read};
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
-use hdrhistogram::Histogram;
 use rustix::event::{Timespec, epoll};
 
 use crate::Failure;
+use crate::client::Client;
+use crate::message::App;
+use crate::sequence::Sequence;
+use crate::tally::Tally;
 
 /// Stands in front of the ten digits of an event's number, once per frame.
 pub const MARK: u8 = b'#';
@@ -20,20 +22,6 @@ pub const MARK: u8 = b'#';
 pub const DIGITS: usize = 10;
 /// The channel everybody subscribes to.
 pub const CHANNEL: &str = "bench";
-
-/// What was received in one round.
-pub struct Tally {
-    /// Frames with a number.
-    pub frames: u64,
-    /// Frames that came behind a later one.
-    pub reordered: u64,
-    /// Frames that came again.
-    pub doubled: u64,
-    /// Frames that had not come by the end.
-    pub lost: u64,
-    /// Nanoseconds from when an event was due to when its frame was read.
-    pub latency_ns: Histogram<u64>,
-}
 
 /// When the events of a round are due.
 pub trait Schedule {
@@ -45,51 +33,77 @@ struct Socket {
     stream: TcpStream,
     /// The beginning of a frame whose rest has not come.
     partial: Vec<u8>,
-    expected: u64,
+    sequence: Sequence,
 }
 
 /// All sockets to one sender.
 pub struct Receiver {
     epoll: OwnedFd,
     sockets: Vec<Socket>,
+    /// Sockets that are open and never read.
+    stopped: Vec<Socket>,
     scratch: Vec<u8>,
     tally: Tally,
-    /// What lower numbers a socket has not had, while a later one came.
-    missing: HashSet<(usize, u64)>,
     /// Where the mark stands in a frame: always at the same place, once found.
     mark_at: usize,
 }
 
 impl Receiver {
-    /// Connects `count` sockets; with a `key` each also opens a WebSocket and subscribes.
-    pub fn connect(address: SocketAddr, count: usize, key: Option<&str>) -> Result<Self, Failure> {
-        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-        let mut sockets = Vec::with_capacity(count);
-        for number in 0..count {
-            let mut stream = TcpStream::connect(address)?;
-            stream.set_nodelay(true)?;
-            if let Some(key) = key {
-                stream.set_read_timeout(Some(Duration::from_secs(10)))?;
-                subscribe(&mut stream, key)?;
-            }
-            stream.set_nonblocking(true)?;
-            let data = epoll::EventData::new_u64(number as u64);
-            epoll::add(&epoll, &stream, data, epoll::EventFlags::IN)?;
-            sockets.push(Socket {
-                stream,
-                partial: Vec::new(),
-                expected: 0,
-            });
-        }
-        let tally = Tally::new()?;
+    /// A receiver without sockets.
+    pub fn new() -> Result<Self, Failure> {
         Ok(Self {
-            epoll,
-            sockets,
+            epoll: epoll::create(epoll::CreateFlags::CLOEXEC)?,
+            sockets: Vec::new(),
+            stopped: Vec::new(),
             scratch: vec![0; 1 << 18],
-            tally,
-            missing: HashSet::new(),
+            tally: Tally::new()?,
             mark_at: 0,
         })
+    }
+
+    /// Connects `count` sockets; with a `key` each also opens a WebSocket and subscribes.
+    pub fn connect(address: SocketAddr, count: usize, key: Option<&str>) -> Result<Self, Failure> {
+        let mut receiver = Self::new()?;
+        for _ in 0..count {
+            let Some(key) = key else {
+                let stream = TcpStream::connect(address)?;
+                receiver.add(stream, Vec::new(), Sequence::of_all())?;
+                continue;
+            };
+            let mut client = Client::connect(address, key)?;
+            client.subscribe(&App::public(key), &[CHANNEL.to_owned()])?;
+            receiver.add(client.stream, client.heard, Sequence::of_all())?;
+        }
+        Ok(receiver)
+    }
+
+    /// Takes over a socket that has heard the beginning of a frame, and what it is to receive.
+    pub fn add(
+        &mut self,
+        stream: TcpStream,
+        partial: Vec<u8>,
+        sequence: Sequence,
+    ) -> Result<(), Failure> {
+        stream.set_nodelay(true)?;
+        stream.set_nonblocking(true)?;
+        let data = epoll::EventData::new_u64(self.sockets.len() as u64);
+        epoll::add(&self.epoll, &stream, data, epoll::EventFlags::IN)?;
+        self.sockets.push(Socket {
+            stream,
+            partial,
+            sequence,
+        });
+        Ok(())
+    }
+
+    /// Reads no more from the last `count` sockets, and leaves them open.
+    pub fn stop_reading(&mut self, count: usize) -> Result<(), Failure> {
+        let stopped = self.sockets.split_off(self.sockets.len() - count);
+        for socket in &stopped {
+            epoll::delete(&self.epoll, &socket.stream)?;
+        }
+        self.stopped.extend(stopped);
+        Ok(())
     }
 
     /// How many sockets there are.
@@ -123,10 +137,8 @@ impl Receiver {
     pub fn finish(&mut self, published: u64) -> Result<Tally, Failure> {
         let mut tally = std::mem::replace(&mut self.tally, Tally::new()?);
         for socket in &mut self.sockets {
-            tally.lost += published.saturating_sub(socket.expected);
-            socket.expected = 0;
+            tally.lost += socket.sequence.finish(published);
         }
-        tally.lost += self.missing.drain().count() as u64;
         Ok(tally)
     }
 
@@ -148,40 +160,16 @@ impl Receiver {
             let Some(event) = event_number(payload, &mut self.mark_at) else {
                 continue;
             };
-            self.tally.frames += 1;
             if let Some(due) = due.due(event) {
                 let late = now.saturating_duration_since(due).as_nanos();
                 self.tally
                     .latency_ns
                     .saturating_record(u64::try_from(late)?);
             }
-            if event == socket.expected {
-                socket.expected += 1;
-            } else if event > socket.expected {
-                self.missing
-                    .extend((socket.expected..event).map(|lost| (number, lost)));
-                socket.expected = event + 1;
-            } else if self.missing.remove(&(number, event)) {
-                self.tally.reordered += 1;
-            } else {
-                self.tally.doubled += 1;
-            }
+            socket.sequence.take(event, &mut self.tally);
         }
         socket.partial.extend_from_slice(rest);
         Ok(())
-    }
-}
-
-impl Tally {
-    fn new() -> Result<Self, Failure> {
-        let latency_ns = Histogram::new_with_bounds(1000, 60_000_000_000, 3)?;
-        Ok(Self {
-            frames: 0,
-            reordered: 0,
-            doubled: 0,
-            lost: 0,
-            latency_ns,
-        })
     }
 }
 
@@ -193,7 +181,7 @@ const fn empty_event() -> epoll::Event {
 }
 
 /// Splits one unmasked, unfragmented frame off; `None` until it is whole.
-fn split_frame(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+pub fn split_frame(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let (length, header) = match bytes.get(1)? {
         126 => (
             usize::from(u16::from_be_bytes(bytes.get(2..4)?.try_into().ok()?)),
@@ -222,72 +210,34 @@ fn event_number(payload: &[u8], mark_at: &mut usize) -> Option<u64> {
     )
 }
 
-fn subscribe(stream: &mut TcpStream, key: &str) -> Result<(), Failure> {
-    write!(
-        stream,
-        "GET /app/{key}?protocol=7&client=bench&version=1 HTTP/1.1\r\nHost: localhost\r\n\
-         Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
-         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-    )?;
-    read_until(stream, "pusher:connection_established")?;
-    let message =
-        format!(r#"{{"event":"pusher:subscribe","data":{{"channel":"{CHANNEL}"}}}}"#).into_bytes();
-    // A mask of zeros is a mask.
-    let mut frame = vec![0x81, 0x80 | u8::try_from(message.len())?, 0, 0, 0, 0];
-    frame.extend(message);
-    stream.write_all(&frame)?;
-    read_until(stream, r#""data":"{}","channel":"bench"}"#)
-}
-
-/// Reads up to and including a text that ends what the server says at this point.
-fn read_until(stream: &mut TcpStream, text: &str) -> Result<(), Failure> {
-    let mut heard = Vec::new();
-    let mut buffer = [0; 1024];
-    while !heard
-        .windows(text.len())
-        .any(|window| window == text.as_bytes())
-    {
-        let count = stream.read(&mut buffer)?;
-        if count == 0 {
-            let heard = String::from_utf8_lossy(&heard).into_owned();
-            return Err(format!("the server closed instead of saying {text}: {heard}").into());
-        }
-        heard.extend_from_slice(&buffer[..count]);
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
     use std::net::TcpListener;
 
     use super::*;
-    use crate::publisher::frame;
-
-    struct Now;
-
-    impl Schedule for Now {
-        fn due(&self, _: u64) -> Option<Instant> {
-            Some(Instant::now())
-        }
-    }
+    use crate::message::frame;
+    use crate::pace::Burst;
 
     #[test]
-    fn lost_doubled_and_reordered_frames_are_told_apart() {
+    fn frames_are_counted_however_they_are_cut() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let mut receiver = Receiver::connect(address, 1, None).unwrap();
+        let mut receiver = Receiver::connect(address, 2, None).unwrap();
         let (mut sender, _) = listener.accept().unwrap();
-        let ping = [b"\x81\x05hello".as_slice(), &frame(5)].concat();
-        let stream = [frame(0), frame(1), frame(3), frame(2), frame(2), ping].concat();
+        receiver.stop_reading(1).unwrap();
+        let frame = |number| frame(CHANNEL, number);
+        let ping = [b"\x81\x05hello".as_slice(), &frame(4)].concat();
+        let stream = [frame(0), frame(1), frame(3), frame(2), ping].concat();
         for piece in stream.chunks(33) {
             sender.write_all(piece).unwrap();
-            assert!(receiver.receive(Duration::from_secs(5), &Now).unwrap());
+            let patience = Duration::from_secs(5);
+            assert!(receiver.receive(patience, &Burst::now(1)).unwrap());
         }
-        assert_eq!(receiver.frames(), 6);
-        let tally = receiver.finish(7).unwrap();
-        assert_eq!((tally.reordered, tally.doubled, tally.lost), (1, 1, 2)); // 4 and 6 never came
-        assert_eq!(tally.latency_ns.len(), 6);
+        assert_eq!((receiver.sockets(), receiver.frames()), (1, 5));
+        let tally = receiver.finish(6).unwrap();
+        assert_eq!((tally.lost, tally.doubled, tally.reordered), (1, 0, 1));
+        assert_eq!(tally.latency_ns.len(), 4);
         assert_eq!(receiver.finish(0).unwrap().lost, 0);
     }
 }

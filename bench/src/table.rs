@@ -1,33 +1,17 @@
-//! The figures: medians over the rounds, as a table and as JSON.
+//! The figures of one scenario: medians over the rounds, as text and as JSON.
 
 use std::fmt::Write as _;
-use std::fs;
-use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use hdrhistogram::Histogram;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::Failure;
-use crate::receiver::Tally;
+use crate::contender::{Contender, FLOOR};
+use crate::sample::Sample;
+use crate::scenario::{Baseline, Scenario};
+use crate::tally::Tally;
 
-/// One measured round.
-pub struct Round {
-    /// What the sender's process ran.
-    pub cpu_ns: u64,
-    /// From the first event to the last frame.
-    pub elapsed: Duration,
-    /// What came.
-    pub tally: Tally,
-}
-
-/// All rounds of one target.
-pub struct Row {
-    load: String,
-    who: &'static str,
-    driver: &'static str,
-    rounds: Vec<Round>,
-}
+/// From this share of its CPU on the load generator is what limits.
+const OWN_BUSY_MAX: f64 = 0.95;
 
 /// The figure in the middle.
 pub fn median(figures: impl Iterator<Item = f64>) -> f64 {
@@ -36,139 +20,241 @@ pub fn median(figures: impl Iterator<Item = f64>) -> f64 {
     figures.get(figures.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
-impl Row {
-    /// A row without rounds yet.
-    pub fn new(load: impl Into<String>, who: &'static str, driver: &'static str) -> Self {
+/// All rows of one scenario.
+pub struct Table {
+    /// The scenario.
+    name: &'static str,
+    /// What the first column counts.
+    unit: &'static str,
+    /// What the ratios are against.
+    baseline: Baseline,
+    /// Why nothing was measured.
+    skipped: Option<String>,
+    rows: Vec<Row>,
+}
+
+/// All rounds of one contender under one load.
+struct Row {
+    load: String,
+    who: String,
+    driver: &'static str,
+    samples: Vec<Sample>,
+    tally: Tally,
+}
+
+/// What the columns say of a row; `None` where there is nothing to say.
+struct Figures {
+    per_unit: Option<f64>,
+    /// Against what the floor pays under the same load.
+    against_baseline: Option<f64>,
+    p50_us: Option<f64>,
+    p50_against_baseline: Option<f64>,
+    p99_us: Option<f64>,
+    p99_against_baseline: Option<f64>,
+    per_second: Option<f64>,
+    busy: Option<f64>,
+    own_busy: f64,
+}
+
+impl Table {
+    /// A table without rows.
+    pub fn new(scenario: &Scenario) -> Self {
         Self {
-            load: load.into(),
-            who,
-            driver,
-            rounds: Vec::new(),
+            name: scenario.name,
+            unit: scenario.unit,
+            baseline: scenario.baseline,
+            skipped: None,
+            rows: Vec::new(),
         }
     }
 
-    /// Takes a round in.
-    pub fn add(&mut self, round: Round) {
-        self.rounds.push(round);
+    /// Says why nothing is measured.
+    pub fn skip(&mut self, why: String) {
+        self.skipped = Some(why);
     }
 
-    /// Whether every frame came once, in order.
+    /// Takes a round of a contender in.
+    pub fn add(&mut self, contender: &Contender, sample: Sample) -> Result<(), Failure> {
+        let (who, driver) = (contender.who(), contender.driver());
+        let place = self
+            .rows
+            .iter()
+            .position(|row| row.load == sample.load && row.is_of(&who, driver));
+        let place = place.unwrap_or(self.rows.len());
+        if place == self.rows.len() {
+            self.rows.push(Row {
+                load: sample.load.clone(),
+                who,
+                driver,
+                samples: Vec::new(),
+                tally: Tally::new()?,
+            });
+        }
+        let row = &mut self.rows[place];
+        row.tally.add(&sample.tally);
+        row.samples.push(sample);
+        Ok(())
+    }
+
+    /// Whether every frame of every round came once, in order.
     pub fn is_exact(&self) -> bool {
-        self.sum(|tally| tally.lost + tally.doubled + tally.reordered) == 0
+        self.rows.iter().all(|row| row.tally.is_exact())
     }
 
-    fn sum(&self, of: impl Fn(&Tally) -> u64) -> u64 {
-        self.rounds.iter().map(|round| of(&round.tally)).sum()
-    }
-
-    fn median(&self, of: impl Fn(&Round) -> f64) -> f64 {
-        median(self.rounds.iter().map(of))
-    }
-
-    fn ns_per_delivery(&self) -> f64 {
-        self.median(Round::ns_per_delivery)
-    }
-
-    fn per_second(&self) -> f64 {
-        self.median(|round| round.tally.frames as f64 / round.elapsed.as_secs_f64())
-    }
-
-    fn latency_us(&self, quantile: f64) -> f64 {
-        let mut all: Option<Histogram<u64>> = None;
-        for round in &self.rounds {
-            match &mut all {
-                // Both have the same bounds, so adding cannot fail.
-                Some(all) => drop(all.add(&round.tally.latency_ns)),
-                None => all = Some(round.tally.latency_ns.clone()),
-            }
+    /// One line per contender and load, and one for what went wrong in all.
+    pub fn text(&self) -> String {
+        let (name, unit, baseline) = (self.name, self.unit, self.baseline.name());
+        if let Some(why) = &self.skipped {
+            return format!("{name}: not measured: {why}");
         }
-        all.map_or(f64::NAN, |all| {
-            all.value_at_quantile(quantile) as f64 / 1000.0
+        let mut text = format!(
+            "{name}: {unit}; \"x\" is against {baseline}\n\
+             {:>9} {:>6}  {:<35} {:<15} {:<6} {:>9} {:>6} {:>9} {:>6} {:>11} {:>5} {:>5}\n",
+            "first",
+            "x",
+            "load",
+            "who",
+            "driver",
+            "p50 us",
+            "x",
+            "p99 us",
+            "x",
+            "per second",
+            "busy",
+            "load",
+        );
+        for row in self.by_load() {
+            row.write(&self.figures(row), &mut text);
+        }
+        let [lost, doubled, reordered] = self.wrong();
+        text + &format!("{name}: lost {lost}, doubled {doubled}, reordered {reordered}")
+    }
+
+    /// What was lost, doubled and reordered in all.
+    fn wrong(&self) -> [u64; 3] {
+        let sum = |of: fn(&Tally) -> u64| self.rows.iter().map(|row| of(&row.tally)).sum();
+        [
+            sum(|tally| tally.lost),
+            sum(|tally| tally.doubled),
+            sum(|tally| tally.reordered),
+        ]
+    }
+
+    /// The same for machines, with every round.
+    pub fn json(&self) -> Value {
+        let rows = self
+            .by_load()
+            .into_iter()
+            .map(|row| row.json(&self.figures(row)));
+        json!({
+            "scenario": self.name, "unit": self.unit, "baseline": self.baseline.name(),
+            "skipped": self.skipped, "exact": self.is_exact(),
+            "rows": rows.collect::<Vec<_>>(),
         })
     }
 
-    /// Against what the same driver's floor pays, which sends one event at a time; `None` for the
-    /// floor itself.
-    fn ratio(&self, rows: &[Self]) -> Option<f64> {
-        let floor = rows
-            .iter()
-            .find(|row| row.who == "floor" && self.who != "floor" && row.driver == self.driver)?;
-        Some(self.ns_per_delivery() / floor.ns_per_delivery())
+    /// Those under one load stand together, so that they can be compared.
+    fn by_load(&self) -> Vec<&Row> {
+        let first = |row: &Row| self.rows.iter().position(|other| other.load == row.load);
+        let mut rows: Vec<&Row> = self.rows.iter().collect();
+        rows.sort_by_key(|row| first(row));
+        rows
+    }
+
+    fn figures(&self, row: &Row) -> Figures {
+        let baseline = self.baseline_of(row);
+        let against = |of: fn(&Row) -> Option<f64>| Some(of(row)? / of(baseline?)?);
+        let p50 = |row: &Row| row.tally.latency_us(0.5);
+        let p99 = |row: &Row| row.tally.latency_us(0.99);
+        Figures {
+            per_unit: row.per_unit(),
+            against_baseline: against(Row::per_unit),
+            p50_us: p50(row),
+            p50_against_baseline: against(p50),
+            p99_us: p99(row),
+            p99_against_baseline: against(p99),
+            per_second: row.median(Sample::per_second),
+            busy: row.median(|sample| sample.busy),
+            own_busy: median(row.samples.iter().map(|sample| sample.own_busy)),
+        }
+    }
+
+    /// What a row is held against. The floor is that of the same driver, or whichever there is.
+    fn baseline_of(&self, row: &Row) -> Option<&Row> {
+        match self.baseline {
+            Baseline::Load(load) => self.rows.iter().find(|other| {
+                other.load == load && row.load != load && other.is_of(&row.who, row.driver)
+            }),
+            Baseline::Floor if row.who == FLOOR => None,
+            Baseline::Floor => {
+                let is_floor = |other: &&Row| other.who == FLOOR && other.load == row.load;
+                let floors = self.rows.iter().filter(is_floor);
+                floors.min_by_key(|floor| floor.driver != row.driver)
+            }
+        }
     }
 }
 
-impl Round {
-    fn ns_per_delivery(&self) -> f64 {
-        self.cpu_ns as f64 / self.tally.frames as f64
+impl Row {
+    fn is_of(&self, who: &str, driver: &str) -> bool {
+        self.who == who && self.driver == driver
     }
-}
 
-/// One line per target.
-pub fn text(rows: &[Row]) -> String {
-    let mut text = format!(
-        "{:>11}  {:>8}  {:<15} {:<7} {:<6} {:>6} {:>7} {:>9} {:>9} {:>9} {:>12}\n",
-        "CPU ns per", "against", "", "", "", "", "", "", "latency", "latency", "deliveries"
-    );
-    text += &format!(
-        "{:>11}  {:>8}  {:<15} {:<7} {:<6} {:>6} {:>7} {:>9} {:>9} {:>9} {:>12}\n",
-        "delivery",
-        "floor",
-        "load",
-        "who",
-        "driver",
-        "lost",
-        "doubled",
-        "reordered",
-        "p50 us",
-        "p99 us",
-        "per second"
-    );
-    for row in rows {
-        let ratio = row
-            .ratio(rows)
-            .map_or_else(|| "-".into(), |ratio| format!("{ratio:.3}"));
+    fn per_unit(&self) -> Option<f64> {
+        self.median(Sample::per_unit)
+    }
+
+    /// `None` unless every round has the figure.
+    fn median(&self, of: impl Fn(&Sample) -> Option<f64>) -> Option<f64> {
+        let figures: Option<Vec<f64>> = self.samples.iter().map(of).collect();
+        Some(median(figures?.into_iter()))
+    }
+
+    fn write(&self, figures: &Figures, text: &mut String) {
+        let limit = if figures.own_busy > OWN_BUSY_MAX {
+            "  the load generator is the limit"
+        } else {
+            ""
+        };
         // A String takes everything.
         let _ = writeln!(
             text,
-            "{:>11.0}  {ratio:>8}  {:<15} {:<7} {:<6} {:>6} {:>7} {:>9} {:>9.0} {:>9.0} {:>12.0}",
-            row.ns_per_delivery(),
-            row.load,
-            row.who,
-            row.driver,
-            row.sum(|tally| tally.lost),
-            row.sum(|tally| tally.doubled),
-            row.sum(|tally| tally.reordered),
-            row.latency_us(0.5),
-            row.latency_us(0.99),
-            row.per_second(),
+            "{:>9} {:>6}  {:<35} {:<15} {:<6} {:>9} {:>6} {:>9} {:>6} {:>11} {:>5} {:>5}{limit}",
+            shown(figures.per_unit, 0),
+            shown(figures.against_baseline, 2),
+            self.load,
+            self.who,
+            self.driver,
+            shown(figures.p50_us, 0),
+            shown(figures.p50_against_baseline, 2),
+            shown(figures.p99_us, 0),
+            shown(figures.p99_against_baseline, 2),
+            shown(figures.per_second, 0),
+            shown(figures.busy, 2),
+            shown(Some(figures.own_busy), 2),
         );
     }
-    text
+
+    fn json(&self, figures: &Figures) -> Value {
+        json!({
+            "load": self.load, "who": self.who, "driver": self.driver,
+            "per_unit": figures.per_unit, "against_baseline": figures.against_baseline,
+            "lost": self.tally.lost, "doubled": self.tally.doubled,
+            "reordered": self.tally.reordered,
+            "latency_us": { "p50": figures.p50_us, "p99": figures.p99_us },
+            "latency_against_baseline": {
+                "p50": figures.p50_against_baseline, "p99": figures.p99_against_baseline,
+            },
+            "per_second": figures.per_second,
+            "busy": figures.busy, "load_generator_busy": figures.own_busy,
+            "rounds": self.samples.iter().map(Sample::per_unit).collect::<Vec<_>>(),
+        })
+    }
 }
 
-/// Writes all rounds under `directory`; returns the file.
-pub fn write_json(rows: &[Row], directory: &Path) -> Result<PathBuf, Failure> {
-    let seconds = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
-    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    let targets: Vec<_> = rows
-        .iter()
-        .map(|row| {
-            json!({
-                "load": row.load, "who": row.who, "driver": row.driver,
-                "cpu_ns_per_delivery": row.ns_per_delivery(),
-                "against_floor": row.ratio(rows),
-                "lost": row.sum(|tally| tally.lost),
-                "doubled": row.sum(|tally| tally.doubled),
-                "reordered": row.sum(|tally| tally.reordered),
-                "latency_us": { "p50": row.latency_us(0.5), "p99": row.latency_us(0.99) },
-                "deliveries_per_second": row.per_second(),
-                "rounds": row.rounds.iter().map(Round::ns_per_delivery).collect::<Vec<_>>(),
-            })
-        })
-        .collect();
-    let report = json!({ "unix_time": seconds, "kernel": kernel.trim(), "targets": targets });
-    fs::create_dir_all(directory)?;
-    let file = directory.join(format!("fanout-{seconds}.json"));
-    fs::write(&file, format!("{report:#}\n"))?;
-    Ok(file)
+fn shown(figure: Option<f64>, digits: usize) -> String {
+    figure.map_or_else(|| "-".to_owned(), |figure| format!("{figure:.digits$}"))
 }
+
+#[cfg(test)]
+mod tests;

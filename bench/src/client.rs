@@ -1,0 +1,153 @@
+//! One WebSocket client as it comes: connects, subscribes, and is then handed to the receiver.
+//!
+//! Blocking, for what happens before a measurement. Speaks just enough of the protocol.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+use crate::Failure;
+use crate::message::{App, client_frame};
+use crate::receiver::split_frame;
+
+/// The server has so long to answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A client that is connected.
+pub struct Client {
+    /// Its socket, blocking.
+    pub stream: TcpStream,
+    /// What came behind the last answer that was waited for.
+    pub heard: Vec<u8>,
+    socket_id: String,
+}
+
+/// The upgrade that opens a WebSocket.
+pub fn upgrade(key: &str) -> String {
+    format!(
+        "GET /app/{key}?protocol=7&client=bench&version=1 HTTP/1.1\r\nHost: localhost\r\n\
+         Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    )
+}
+
+/// The frame that asks for a channel; `socket_id` is signed where the channel is private.
+pub fn subscription(app: &App, socket_id: &str, channel: &str) -> Result<Vec<u8>, Failure> {
+    let auth = if channel.starts_with("private-") {
+        format!(r#","auth":"{}""#, app.auth(socket_id, channel)?)
+    } else {
+        String::new()
+    };
+    client_frame(&format!(
+        r#"{{"event":"pusher:subscribe","data":{{"channel":"{channel}"{auth}}}}}"#
+    ))
+}
+
+/// The socket id in a `pusher:connection_established`, whose data is JSON in a JSON string.
+pub fn socket_id(hello: &[u8]) -> Option<String> {
+    let message: serde_json::Value = serde_json::from_slice(hello).ok()?;
+    let data: serde_json::Value = serde_json::from_str(message["data"].as_str()?).ok()?;
+    Some(data["socket_id"].as_str()?.to_owned())
+}
+
+impl Client {
+    /// Connects and waits for the server's hello.
+    pub fn connect(address: SocketAddr, key: &str) -> Result<Self, Failure> {
+        let mut stream = TcpStream::connect(address)?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.write_all(upgrade(key).as_bytes())?;
+        let mut client = Self {
+            stream,
+            heard: Vec::new(),
+            socket_id: String::new(),
+        };
+        client.hear_head()?;
+        let hello = client.hear("connection_established")?;
+        client.socket_id = socket_id(&hello).ok_or("the server's hello has no socket id")?;
+        Ok(client)
+    }
+
+    /// Subscribes to all of these and waits until the server has said so of each.
+    pub fn subscribe(&mut self, app: &App, channels: &[String]) -> Result<(), Failure> {
+        let mut frames = Vec::new();
+        for channel in channels {
+            frames.extend(subscription(app, &self.socket_id, channel)?);
+        }
+        self.stream.write_all(&frames)?;
+        for _ in channels {
+            self.hear("subscription_succeeded")?;
+        }
+        Ok(())
+    }
+
+    fn hear_head(&mut self) -> Result<(), Failure> {
+        loop {
+            let end = self.heard.windows(4).position(|bytes| bytes == b"\r\n\r\n");
+            if let Some(end) = end {
+                let head: Vec<u8> = self.heard.drain(..end + 4).collect();
+                if head.starts_with(b"HTTP/1.1 101") {
+                    return Ok(());
+                }
+                let head = String::from_utf8_lossy(&head).into_owned();
+                return Err(format!("not an upgrade: {head}").into());
+            }
+            self.read()?;
+        }
+    }
+
+    /// The next frame's payload, which must hold this text.
+    fn hear(&mut self, text: &str) -> Result<Vec<u8>, Failure> {
+        loop {
+            if let Some((payload, rest)) = split_frame(&self.heard) {
+                let payload = payload.to_vec();
+                self.heard.drain(..self.heard.len() - rest.len());
+                if memchr::memmem::find(&payload, text.as_bytes()).is_some() {
+                    return Ok(payload);
+                }
+                let payload = String::from_utf8_lossy(&payload).into_owned();
+                return Err(format!("the server says {payload} instead of {text}").into());
+            }
+            self.read()?;
+        }
+    }
+
+    fn read(&mut self) -> Result<(), Failure> {
+        let mut buffer = [0; 4096];
+        match self.stream.read(&mut buffer)? {
+            0 => Err("the server closed a socket before it had subscribed".into()),
+            count => {
+                self.heard.extend_from_slice(&buffer[..count]);
+                Ok(())
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_socket_id_stands_in_the_hello() {
+        let hello =
+            br#"{"event":"pusher:connection_established","data":"{\"socket_id\":\"1.2\"}"}"#;
+        assert_eq!(socket_id(hello).as_deref(), Some("1.2"));
+        assert_eq!(socket_id(b"{}"), None);
+    }
+
+    #[test]
+    fn only_a_private_channel_is_signed() {
+        let app = App {
+            id: "1".into(),
+            key: "k".into(),
+            secret: "s".into(),
+        };
+        let text = |channel| {
+            let frame = subscription(&app, "1.2", channel).unwrap();
+            String::from_utf8_lossy(&frame).into_owned()
+        };
+        assert!(text("private-a").contains(r#""auth":"k:"#));
+        assert!(!text("a").contains("auth"));
+    }
+}

@@ -1,0 +1,135 @@
+//! Who is measured: the floor, this server, or any other that speaks the protocol.
+
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+
+use crate::message::App;
+use crate::process::{APP, Process, SECRET, server_command, spawn_on_sender_cpu, wait_for};
+use crate::publisher::KEY;
+use crate::{Failure, floor};
+
+/// Who the floor's figures belong to.
+pub const FLOOR: &str = "floor";
+
+/// How a sender hands its bytes to the kernel.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Driver {
+    /// Batches of sends through `io_uring`.
+    Uring,
+    /// One call per send.
+    Epoll,
+}
+
+impl Driver {
+    /// As `SLAPBACK_DRIVER` and the tables have it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Uring => "uring",
+            Self::Epoll => "epoll",
+        }
+    }
+}
+
+/// Somebody who is put under every load in turn.
+pub enum Contender {
+    /// The bare loops.
+    Floor(Driver),
+    /// This server, which is started for each round.
+    Slapback(Driver, PathBuf),
+    /// A server that is running already.
+    Other(Other),
+}
+
+/// What is known of a server that is running already.
+#[derive(Clone)]
+pub struct Other {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// An app that it serves.
+    pub app: App,
+    /// Its process, where that is on this machine.
+    pub process: Option<u32>,
+}
+
+/// A server that can be connected to.
+pub struct Server {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// An app that it serves.
+    pub app: App,
+    /// Its process, where that is known.
+    pub pid: Option<u32>,
+    _process: Option<Process>,
+}
+
+impl Contender {
+    /// Floor and server on both drivers.
+    pub fn ours(binary: &Path) -> Vec<Self> {
+        [Driver::Uring, Driver::Epoll]
+            .into_iter()
+            .flat_map(|driver| {
+                let server = Self::Slapback(driver, binary.to_owned());
+                [Self::Floor(driver), server]
+            })
+            .collect()
+    }
+
+    /// For the tables.
+    pub fn who(&self) -> String {
+        match self {
+            Self::Floor(_) => FLOOR.to_owned(),
+            Self::Slapback(..) => "slapback".to_owned(),
+            Self::Other(other) => other.address.to_string(),
+        }
+    }
+
+    /// For the tables; nobody knows how another server sends.
+    pub fn driver(&self) -> &'static str {
+        match self {
+            Self::Floor(driver) | Self::Slapback(driver, _) => driver.name(),
+            Self::Other(_) => "-",
+        }
+    }
+
+    /// Somebody who answers: a server, or for the floor the loop that answers without looking.
+    /// `None` for a driver that this loop does not have.
+    pub fn start(&self) -> Result<Option<Server>, Failure> {
+        match self {
+            Self::Floor(Driver::Uring) => Ok(None),
+            Self::Floor(Driver::Epoll) => {
+                let (process, address) = floor::start(floor::replier::ROLE, &[])?;
+                Ok(Some(Server::ours(process, address)))
+            }
+            Self::Slapback(driver, binary) => {
+                let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
+                let process =
+                    spawn_on_sender_cpu(&mut server_command(binary, address, driver.name()))
+                        .map_err(|error| format!("{}: {error}", binary.display()))?;
+                wait_for(address)?;
+                Ok(Some(Server::ours(process, address)))
+            }
+            Self::Other(other) => Ok(Some(Server {
+                address: other.address,
+                app: other.app.clone(),
+                pid: other.process,
+                _process: None,
+            })),
+        }
+    }
+}
+
+impl Server {
+    /// A server of our own, by its process.
+    pub fn ours(process: Process, address: SocketAddr) -> Self {
+        Self {
+            address,
+            app: App {
+                id: APP.into(),
+                key: KEY.into(),
+                secret: SECRET.into(),
+            },
+            pid: Some(process.0.id()),
+            _process: Some(process),
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! Processes that are measured: started on the senders' CPU, gone when the run ends.
+
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use rustix::process::{Resource, getrlimit, setrlimit};
+
+use crate::publisher::KEY;
+use crate::{Failure, cpu};
+
+/// The id of the app that every server of our own runs.
+pub const APP: &str = "bench-app";
+/// Its secret.
+pub const SECRET: &str = "bench-secret";
+/// Shards of every server of our own: one core, to be held against one loop.
+pub const SHARDS: usize = 1;
+
+/// A server has so many times to listen, [`STEP`] apart.
+const ATTEMPTS: usize = 500;
+const STEP: Duration = Duration::from_millis(10);
+
+/// A child that does not outlive the run, however it ends.
+pub struct Process(pub Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may be gone already; what was measured stands.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// The server, with one shard and nothing of our own environment.
+pub fn server_command(binary: &Path, address: SocketAddr, driver: &str) -> Command {
+    let mut command = Command::new(binary);
+    command
+        .arg("start")
+        .env_clear()
+        .current_dir(std::env::temp_dir())
+        .env("REVERB_APP_ID", APP)
+        .env("REVERB_APP_KEY", KEY)
+        .env("REVERB_APP_SECRET", SECRET)
+        .env("REVERB_APP_PING_INTERVAL", "3600")
+        .env("REVERB_SERVER_HOST", address.ip().to_string())
+        .env("REVERB_SERVER_PORT", address.port().to_string())
+        .env("SLAPBACK_SHARDS", SHARDS.to_string())
+        .env("SLAPBACK_PIN", "false")
+        .env("SLAPBACK_DRIVER", driver)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null());
+    command
+}
+
+/// Runs a child on the senders' CPU: it inherits that of the thread that spawns it.
+pub fn spawn_on_sender_cpu(command: &mut Command) -> Result<Process, Failure> {
+    cpu::pin(cpu::SENDER)?;
+    let child = command.spawn();
+    cpu::pin(cpu::RECEIVER)?;
+    Ok(Process(child?))
+}
+
+/// Waits until somebody listens there.
+pub fn wait_for(address: SocketAddr) -> Result<(), Failure> {
+    for _ in 0..ATTEMPTS {
+        if TcpStream::connect(address).is_ok() {
+            return Ok(());
+        }
+        std::thread::sleep(STEP);
+    }
+    Err(format!("the server does not listen on {address}").into())
+}
+
+/// Whether a program can be found.
+pub fn is_installed(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
+}
+
+/// Children inherit it. If it cannot be raised, connecting fails with the reason.
+pub fn raise_file_limit() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    let _ = setrlimit(Resource::Nofile, limit);
+}

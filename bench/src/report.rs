@@ -1,0 +1,66 @@
+//! All tables of a run, as text and as JSON under `bench/results`, with where and when it was.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
+
+use crate::Failure;
+use crate::host::Host;
+use crate::process::SHARDS;
+use crate::scenario::Effort;
+use crate::table::Table;
+
+/// One run.
+pub struct Report {
+    host: Host,
+    effort: Effort,
+    tables: Vec<Table>,
+}
+
+impl Report {
+    /// A run that begins now, here.
+    pub fn new(effort: Effort) -> Self {
+        Self {
+            host: Host::ask(),
+            effort,
+            tables: Vec::new(),
+        }
+    }
+
+    /// Where and when it is.
+    pub fn head(&self) -> String {
+        let (host, effort) = (self.host.text(), self.effort.name());
+        format!("{host}\n{effort} run, {SHARDS} shard, server on one CPU, load on another")
+    }
+
+    /// Takes a scenario in.
+    pub fn add(&mut self, table: Table) {
+        self.tables.push(table);
+    }
+
+    /// Whether every frame of every scenario came once, in order.
+    pub fn is_exact(&self) -> bool {
+        self.tables.iter().all(Table::is_exact)
+    }
+
+    /// Writes both files into `directory`; gives the text's.
+    pub fn write(&self, directory: &Path) -> Result<PathBuf, Failure> {
+        fs::create_dir_all(directory)?;
+        let stem = format!("{}-{}", self.host.date.replace(':', ""), self.effort.name());
+        let tables: Vec<_> = self.tables.iter().map(Table::json).collect();
+        let report = json!({
+            "host": self.host.json(), "effort": self.effort.name(), "shards": SHARDS,
+            "scenarios": tables,
+        });
+        fs::write(
+            directory.join(format!("{stem}.json")),
+            format!("{report:#}\n"),
+        )?;
+        let texts = self.tables.iter().map(Table::text);
+        let text: Vec<String> = std::iter::once(self.head()).chain(texts).collect();
+        let file = directory.join(format!("{stem}.txt"));
+        fs::write(&file, format!("{}\n", text.join("\n\n")))?;
+        Ok(file)
+    }
+}

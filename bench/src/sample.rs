@@ -1,0 +1,63 @@
+//! One measured round of one contender under one load.
+
+use std::time::Duration;
+
+use crate::meter::Usage;
+use crate::tally::Tally;
+
+/// What a round was and what came of it.
+pub struct Sample {
+    /// The load, for the tables.
+    pub load: String,
+    /// What it cost in all: nanoseconds of CPU, or bytes. `None` where it cannot be known.
+    pub cost: Option<u64>,
+    /// How many the cost is for: deliveries, cycles, calls, sockets.
+    pub units: u64,
+    /// How long it took.
+    pub elapsed: Duration,
+    /// The part of the time that the measured process ran.
+    pub busy: Option<f64>,
+    /// The part of the time that the load generator ran.
+    pub own_busy: f64,
+    /// What was received.
+    pub tally: Tally,
+}
+
+impl Sample {
+    /// A round whose cost is CPU, for each frame that came.
+    pub fn of_cpu(load: String, usage: Usage, tally: Tally) -> Self {
+        let share = |ns: u64| ns as f64 / usage.elapsed.as_nanos() as f64;
+        Self {
+            load,
+            cost: usage.cpu_ns,
+            units: tally.frames,
+            elapsed: usage.elapsed,
+            busy: usage.cpu_ns.map(share),
+            own_busy: share(usage.own_ns),
+            tally,
+        }
+    }
+
+    /// A round whose cost is memory, for each of so many sockets.
+    pub fn of_bytes(load: String, bytes: u64, sockets: u64, tally: Tally) -> Self {
+        Self {
+            load,
+            cost: Some(bytes),
+            units: sockets,
+            elapsed: Duration::ZERO,
+            busy: None,
+            own_busy: 0.0,
+            tally,
+        }
+    }
+
+    /// What one of them cost.
+    pub fn per_unit(&self) -> Option<f64> {
+        Some(self.cost? as f64 / self.units as f64)
+    }
+
+    /// How many there were in a second; `None` where the time was not the point.
+    pub fn per_second(&self) -> Option<f64> {
+        (self.elapsed > Duration::ZERO).then(|| self.units as f64 / self.elapsed.as_secs_f64())
+    }
+}

@@ -1,0 +1,113 @@
+//! What can be measured: one file each, and one line in [`ALL`].
+
+use std::time::Instant;
+
+use crate::contender::Contender;
+use crate::sample::Sample;
+use crate::table::Table;
+use crate::{Failure, process};
+
+mod fanout;
+mod idle;
+mod latency;
+mod redis;
+mod slow;
+mod whisper;
+
+/// A load that contenders are put under in turn.
+pub struct Scenario {
+    /// What it is called on the command line.
+    pub name: &'static str,
+    /// What it does, in a line.
+    pub about: &'static str,
+    /// What the first column of its table counts.
+    pub unit: &'static str,
+    /// What its figures are held against.
+    pub baseline: Baseline,
+    /// A program that it cannot do without.
+    pub needs: Option<&'static str>,
+    /// Rounds of a whole run; a quick one has one.
+    pub rounds: usize,
+    /// Starts a contender, measures one round of it, and ends it. Nothing for whom it does not fit.
+    round: fn(&Contender, Effort) -> Result<Vec<Sample>, Failure>,
+}
+
+/// All scenarios, in the order in which they run.
+pub const ALL: [&Scenario; 6] = [
+    &fanout::SCENARIO,
+    &latency::SCENARIO,
+    &whisper::SCENARIO,
+    &redis::SCENARIO,
+    &idle::SCENARIO,
+    &slow::SCENARIO,
+];
+
+/// What the ratios of a table are against.
+#[derive(Clone, Copy)]
+pub enum Baseline {
+    /// The floor under the same load.
+    Floor,
+    /// The same contender under this load.
+    Load(&'static str),
+}
+
+impl Baseline {
+    /// For the head of a table.
+    pub fn name(self) -> String {
+        match self {
+            Self::Floor => "the floor under the same load".to_owned(),
+            Self::Load(load) => format!("the same with {load}"),
+        }
+    }
+}
+
+/// How long a run may take.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Effort {
+    /// Minutes, for figures to keep.
+    Whole,
+    /// As short as may be, for a look.
+    Quick,
+}
+
+impl Effort {
+    /// For the tables and the names of files.
+    pub fn name(self) -> &'static str {
+        self.pick("whole", "quick")
+    }
+
+    /// One of two figures.
+    pub fn pick<T>(self, whole: T, quick: T) -> T {
+        match self {
+            Self::Whole => whole,
+            Self::Quick => quick,
+        }
+    }
+}
+
+impl Scenario {
+    /// Runs every round of every contender and says on stderr how far it is.
+    pub fn run(&self, contenders: &[Contender], effort: Effort) -> Result<Table, Failure> {
+        let mut table = Table::new(self);
+        if let Some(program) = self.needs
+            && !process::is_installed(program)
+        {
+            table.skip(format!("there is no {program} in PATH"));
+            return Ok(table);
+        }
+        let rounds = effort.pick(self.rounds, 1);
+        let started = Instant::now();
+        // Turn by turn, so that whatever else the machine does falls on all of them alike.
+        for round in 1..=rounds {
+            for contender in contenders {
+                let (name, seconds) = (self.name, started.elapsed().as_secs());
+                let (who, driver) = (contender.who(), contender.driver());
+                eprintln!("{name}: round {round} of {rounds}, {who} {driver}, {seconds} s");
+                for sample in (self.round)(contender, effort)? {
+                    table.add(contender, sample)?;
+                }
+            }
+        }
+        Ok(table)
+    }
+}

@@ -1,0 +1,82 @@
+//! One event to everybody, published over the HTTP API: how dear one delivery is, alone, in bursts,
+//! and at a rate.
+
+use super::{Baseline, Effort, Scenario};
+use crate::Failure;
+use crate::contender::Contender;
+use crate::sample::Sample;
+use crate::stage::{Load, Stage};
+
+/// See the module.
+pub const SCENARIO: Scenario = Scenario {
+    name: "fanout",
+    about: "one event to 1, 1,000 and 10,000 subscribers: alone, in bursts, at a rate",
+    unit: "CPU ns per delivery",
+    baseline: Baseline::Floor,
+    needs: None,
+    rounds: 3,
+    round,
+};
+
+const SOCKETS: [usize; 3] = [1, 1000, 10_000];
+const LOADS: [Load; 5] = [
+    Load::Bursts(1),
+    Load::Bursts(16),
+    Load::Bursts(64),
+    Load::Rate(2000),
+    Load::Rate(10_000),
+];
+
+fn round(contender: &Contender, effort: Effort) -> Result<Vec<Sample>, Failure> {
+    let mut samples = Vec::new();
+    for sockets in SOCKETS {
+        if let Contender::Floor(driver) = contender {
+            let stage = Stage::plain_floor(*driver, sockets)?;
+            samples.extend(measure(stage, sockets, effort)?);
+        } else if let Some(server) = contender.start()? {
+            let stage = Stage::api(&server, sockets)?;
+            samples.extend(measure(stage, sockets, effort)?);
+        }
+    }
+    Ok(samples)
+}
+
+fn measure(mut stage: Stage, sockets: usize, effort: Effort) -> Result<Vec<Sample>, Failure> {
+    stage.warm_up()?;
+    LOADS
+        .into_iter()
+        .map(|load| {
+            let name = format!("{sockets} sockets, {}", load.name());
+            stage.measure(name, load, events(load, sockets as u64, effort))
+        })
+        .collect()
+}
+
+/// So many that a round lasts about a second, or a tenth.
+fn events(load: Load, sockets: u64, effort: Effort) -> u64 {
+    let (sends, deliveries) = effort.pick((150_000, 10_000_000), (30_000, 1_000_000));
+    match load {
+        // Each burst is one send to everybody.
+        Load::Bursts(size) => size * (sends / sockets).clamp(3, effort.pick(3000, 300)),
+        Load::Rate(rate) => rate.min(deliveries / sockets),
+        Load::Flood => deliveries / sockets,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_round_is_whole_bursts_and_never_endless() {
+        for sockets in [1, 1000, 10_000] {
+            for effort in [Effort::Whole, Effort::Quick] {
+                assert_eq!(events(Load::Bursts(64), sockets, effort) % 64, 0);
+                let events = events(Load::Rate(10_000), sockets, effort);
+                assert!((1..=10_000).contains(&events));
+            }
+        }
+        assert_eq!(events(Load::Bursts(16), 10_000, Effort::Quick), 48);
+        assert_eq!(events(Load::Flood, 1000, Effort::Whole), 10_000);
+    }
+}

@@ -1,0 +1,97 @@
+//! Sockets on which nothing happens: what one takes of memory.
+
+use std::fs;
+
+use super::{Baseline, Effort, Scenario};
+use crate::Failure;
+use crate::client::Client;
+use crate::contender::{Contender, Server};
+use crate::message::App;
+use crate::receiver::CHANNEL;
+use crate::sample::Sample;
+use crate::tally::Tally;
+
+/// See the module.
+pub const SCENARIO: Scenario = Scenario {
+    name: "idle",
+    about: "memory of subscribed sockets on which nothing happens",
+    unit: "bytes per socket",
+    baseline: Baseline::Floor,
+    needs: None,
+    rounds: 1,
+    round,
+};
+
+/// Below what a process may hold open here, with some to spare.
+const SOCKETS: (usize, usize) = (15_000, 5_000);
+/// Sockets before the first look, so that what is taken once is taken.
+const WARM_UP: usize = 100;
+
+fn round(contender: &Contender, effort: Effort) -> Result<Vec<Sample>, Failure> {
+    let Some(server) = contender.start()? else {
+        return Ok(Vec::new());
+    };
+    let Some(pid) = server.pid else {
+        return Ok(Vec::new());
+    };
+    let sockets = effort.pick(SOCKETS.0, SOCKETS.1);
+    let mut clients = connect(&server, WARM_UP)?;
+    let before = (resident_bytes(pid)?, slab_bytes()?);
+    clients.extend(connect(&server, sockets)?);
+    let after = (resident_bytes(pid)?, slab_bytes()?);
+    let sample = |load: String, before: u64, after: u64| {
+        let tally = Tally::of_answers(sockets as u64, sockets as u64)?;
+        let bytes = after.saturating_sub(before);
+        Ok::<_, Failure>(Sample::of_bytes(load, bytes, sockets as u64, tally))
+    };
+    Ok(vec![
+        sample(format!("{sockets} sockets, process"), before.0, after.0)?,
+        sample(
+            format!("{sockets} sockets, kernel, both ends"),
+            before.1,
+            after.1,
+        )?,
+    ])
+}
+
+fn connect(server: &Server, sockets: usize) -> Result<Vec<Client>, Failure> {
+    let app = App::public(&server.app.key);
+    let join = |_| {
+        let mut client = Client::connect(server.address, &app.key)?;
+        client.subscribe(&app, &[CHANNEL.to_owned()])?;
+        Ok(client)
+    };
+    (0..sockets).map(join).collect()
+}
+
+/// Bytes of a process that are in memory.
+fn resident_bytes(process: u32) -> Result<u64, Failure> {
+    bytes_of(
+        "Rss:",
+        &fs::read_to_string(format!("/proc/{process}/smaps_rollup"))?,
+    )
+}
+
+/// Bytes of the kernel's objects, of this machine as a whole.
+fn slab_bytes() -> Result<u64, Failure> {
+    bytes_of("Slab:", &fs::read_to_string("/proc/meminfo")?)
+}
+
+/// One line of a file that counts in kB.
+fn bytes_of(name: &str, text: &str) -> Result<u64, Failure> {
+    let line = text.lines().find_map(|line| line.strip_prefix(name));
+    let figure = line.and_then(|line| line.split_whitespace().next());
+    Ok(1024 * figure.ok_or_else(|| format!("no {name}"))?.parse::<u64>()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_found_by_its_name() {
+        let text = "SReclaimable:  7 kB\nSlab:       2 kB\n";
+        assert_eq!(bytes_of("Slab:", text).unwrap(), 2048);
+        assert!(bytes_of("Rss:", text).is_err());
+    }
+}

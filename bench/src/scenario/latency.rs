@@ -1,0 +1,40 @@
+//! A light, steady load on a server that is otherwise idle: how late an event is.
+
+use super::{Baseline, Effort, Scenario};
+use crate::Failure;
+use crate::contender::Contender;
+use crate::sample::Sample;
+use crate::stage::{Load, Stage};
+
+/// See the module.
+pub const SCENARIO: Scenario = Scenario {
+    name: "latency",
+    about: "100 events/s to 100 subscribers, from when each was due to when it was read",
+    unit: "CPU ns per delivery",
+    baseline: Baseline::Floor,
+    needs: None,
+    rounds: 3,
+    round,
+};
+
+const SOCKETS: usize = 100;
+const RATE: u64 = 100;
+/// Seconds of a round.
+const SECONDS: (u64, u64) = (5, 2);
+
+fn round(contender: &Contender, effort: Effort) -> Result<Vec<Sample>, Failure> {
+    let measure = |mut stage: Stage| {
+        stage.warm_up()?;
+        let load = Load::Rate(RATE);
+        let name = format!("{SOCKETS} sockets, {}", load.name());
+        let events = RATE * effort.pick(SECONDS.0, SECONDS.1);
+        Ok(vec![stage.measure(name, load, events)?])
+    };
+    if let Contender::Floor(driver) = contender {
+        return measure(Stage::plain_floor(*driver, SOCKETS)?);
+    }
+    match contender.start()? {
+        Some(server) => measure(Stage::api(&server, SOCKETS)?),
+        None => Ok(Vec::new()),
+    }
+}

@@ -1,0 +1,42 @@
+//! One socket whispers to the others: how dear one delivery of a client's event is.
+
+use super::{Baseline, Effort, Scenario};
+use crate::Failure;
+use crate::contender::Contender;
+use crate::sample::Sample;
+use crate::stage::{Load, Stage};
+
+/// See the module.
+pub const SCENARIO: Scenario = Scenario {
+    name: "whisper",
+    about: "client events to 100 and 1,000 others on a private channel",
+    unit: "CPU ns per delivery",
+    baseline: Baseline::Floor,
+    needs: None,
+    rounds: 3,
+    round,
+};
+
+const CHANNEL: &str = "private-bench";
+const SOCKETS: [usize; 2] = [100, 1000];
+/// Deliveries of a round.
+const DELIVERIES: (usize, usize) = (150_000, 30_000);
+
+fn round(contender: &Contender, effort: Effort) -> Result<Vec<Sample>, Failure> {
+    let mut samples = Vec::new();
+    for sockets in SOCKETS {
+        let events = effort.pick(DELIVERIES.0, DELIVERIES.1) / sockets;
+        let name = format!("{sockets} sockets, one at a time");
+        let measure = |mut stage: Stage| {
+            stage.warm_up()?;
+            samples.push(stage.measure(name, Load::Bursts(1), events as u64)?);
+            Ok::<_, Failure>(())
+        };
+        if let Contender::Floor(driver) = contender {
+            measure(Stage::plain_floor(*driver, sockets)?)?;
+        } else if let Some(server) = contender.start()? {
+            measure(Stage::whispers(&server, sockets, CHANNEL)?)?;
+        }
+    }
+    Ok(samples)
+}

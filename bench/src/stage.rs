@@ -1,0 +1,235 @@
+//! One sender with all its subscribers, and the loads it is put under.
+
+use std::time::{Duration, Instant};
+
+use crate::Failure;
+use crate::client::Client;
+use crate::contender::{Driver, Server};
+use crate::floor::{self, Sockets, sender};
+use crate::meter::Meter;
+use crate::pace::{Burst, Pace, Untimed};
+use crate::process::Process;
+use crate::receiver::{CHANNEL, Receiver, Schedule};
+use crate::sample::Sample;
+use crate::sequence::Sequence;
+use crate::source::{Api, Source, Told, Whisperer};
+
+/// Deliveries that are under way at most: what receivers cannot take, a server would have to close
+/// them for.
+const AHEAD_MAX: u64 = 1_000_000;
+/// Events that are under way at most.
+const EVENTS_AHEAD_MAX: u64 = 1000;
+/// Without a frame for so long a round is over, and what is missing is lost.
+const SILENCE: Duration = Duration::from_secs(5);
+/// The longest wait before looking whether there is room again.
+const GLANCE: Duration = Duration::from_millis(10);
+/// Events before the first round, so that every path is warm.
+pub const WARM_UP: u64 = 20;
+
+/// How events follow one another.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Load {
+    /// So many together, the next ones once everybody has the last.
+    Bursts(u64),
+    /// So many a second, unless the receivers fall [`AHEAD_MAX`] behind.
+    Rate(u64),
+    /// As many as are taken.
+    Flood,
+}
+
+impl Load {
+    /// For the tables.
+    pub fn name(self) -> String {
+        match self {
+            Self::Bursts(1) => "one at a time".into(),
+            Self::Bursts(size) => format!("bursts of {size}"),
+            Self::Rate(rate) => format!("{rate} events/s"),
+            Self::Flood => "as fast as taken".into(),
+        }
+    }
+}
+
+/// A sender, and everybody who receives from it.
+pub struct Stage {
+    /// The process that is measured.
+    pid: Option<u32>,
+    source: Box<dyn Source>,
+    receiver: Receiver,
+    /// Sockets that one event goes to.
+    deliveries: u64,
+    /// Lives as long as the stage.
+    _floor: Option<Process>,
+}
+
+impl Stage {
+    /// A process to measure, who is told to send, who receives, and how many sockets an event is for.
+    pub fn new(
+        pid: Option<u32>,
+        source: impl Source + 'static,
+        receiver: Receiver,
+        deliveries: u64,
+    ) -> Self {
+        Self {
+            pid,
+            source: Box::new(source),
+            receiver,
+            deliveries,
+            _floor: None,
+        }
+    }
+
+    /// The bare send loop with so many sockets, each for the numbers that `sequence` gives it.
+    pub fn floor(
+        driver: Driver,
+        sockets: usize,
+        of_event: fn(u64) -> Sockets,
+        sequence: fn(u64) -> Sequence,
+    ) -> Result<Self, Failure> {
+        let arguments = [driver.name().to_owned(), sockets.to_string()];
+        let (process, address) = floor::start(sender::ROLE, &arguments)?;
+        let source = Told::connect(address, of_event)?;
+        let mut receiver = Receiver::new()?;
+        for number in 0..sockets as u64 {
+            let stream = std::net::TcpStream::connect(address)?;
+            receiver.add(stream, Vec::new(), sequence(number))?;
+        }
+        let deliveries = (sockets as u64).min(of_event(0).count.into());
+        let mut stage = Self::new(Some(process.0.id()), source, receiver, deliveries);
+        stage._floor = Some(process);
+        Ok(stage)
+    }
+
+    /// The bare send loop, each event to everybody.
+    pub fn plain_floor(driver: Driver, sockets: usize) -> Result<Self, Failure> {
+        Self::floor(driver, sockets, |_| floor::ALL, |_| Sequence::of_all())
+    }
+
+    /// A server whose API is called, with everybody on one channel.
+    pub fn api(server: &Server, sockets: usize) -> Result<Self, Failure> {
+        let receiver = Receiver::connect(server.address, sockets, Some(&server.app.key))?;
+        Self::api_to(server, receiver, sockets as u64, |_| CHANNEL.to_owned())
+    }
+
+    /// A server whose API is called, with `receiver` on the channels that the numbers give.
+    pub fn api_to(
+        server: &Server,
+        receiver: Receiver,
+        deliveries: u64,
+        channel: fn(u64) -> String,
+    ) -> Result<Self, Failure> {
+        let api = Api::connect(server.address, &server.app, channel)?;
+        Ok(Self::new(server.pid, api, receiver, deliveries))
+    }
+
+    /// A server through which one more socket whispers to everybody.
+    pub fn whispers(server: &Server, sockets: usize, channel: &str) -> Result<Self, Failure> {
+        let join = || {
+            let mut client = Client::connect(server.address, &server.app.key)?;
+            client.subscribe(&server.app, &[channel.to_owned()])?;
+            Ok::<_, Failure>(client)
+        };
+        let mut receiver = Receiver::new()?;
+        for _ in 0..sockets {
+            let client = join()?;
+            receiver.add(client.stream, client.heard, Sequence::of_all())?;
+        }
+        let source = Whisperer::new(join()?, channel)?;
+        Ok(Self::new(server.pid, source, receiver, sockets as u64))
+    }
+
+    /// Lets the last `count` subscribers read no more.
+    pub fn stop_reading(&mut self, count: usize) -> Result<(), Failure> {
+        self.deliveries -= count as u64;
+        self.receiver.stop_reading(count)
+    }
+
+    /// Sends a few events that nobody measures.
+    pub fn warm_up(&mut self) -> Result<(), Failure> {
+        self.bursts(1, WARM_UP)?;
+        self.receiver.finish(WARM_UP)?;
+        Ok(())
+    }
+
+    /// Sends so many events as `load` says, and measures until the last has come.
+    pub fn measure(&mut self, name: String, load: Load, events: u64) -> Result<Sample, Failure> {
+        let meter = Meter::start(self.pid)?;
+        let published = match load {
+            Load::Bursts(size) => self.bursts(size, events)?,
+            Load::Rate(rate) => {
+                let pace = Pace::from_now(rate);
+                self.open_loop(events, |number| pace.at(number), &pace)?
+            }
+            Load::Flood => {
+                let now = Instant::now();
+                self.open_loop(events, |_| now, &Untimed)?
+            }
+        };
+        let usage = meter.stop()?;
+        let tally = self.receiver.finish(published)?;
+        Ok(Sample::of_cpu(name, usage, tally))
+    }
+
+    /// Gives how many events were sent: fewer where one did not come.
+    fn bursts(&mut self, size: u64, events: u64) -> Result<u64, Failure> {
+        let mut next = 0;
+        while next < events {
+            let burst = Burst::now(next);
+            let end = events.min(next + size);
+            for number in next..end {
+                self.source.queue(number)?;
+            }
+            self.source.work()?;
+            while self.receiver.frames() < end * self.deliveries {
+                self.source.work()?;
+                if !self.receiver.receive(SILENCE, &burst)? {
+                    return Ok(end);
+                }
+            }
+            next = end;
+        }
+        self.settle()?;
+        Ok(events)
+    }
+
+    fn open_loop(
+        &mut self,
+        events: u64,
+        at: impl Fn(u64) -> Instant,
+        due: &dyn Schedule,
+    ) -> Result<u64, Failure> {
+        let ahead = (AHEAD_MAX / self.deliveries).clamp(1, EVENTS_AHEAD_MAX);
+        let mut next = 0;
+        let mut last_news = Instant::now();
+        while self.receiver.frames() < events * self.deliveries && last_news.elapsed() < SILENCE {
+            let end = events.min(self.receiver.frames() / self.deliveries + ahead);
+            while next < end && at(next) <= Instant::now() {
+                self.source.queue(next)?;
+                next += 1;
+            }
+            self.source.work()?;
+            let patience = if next < end {
+                at(next).saturating_duration_since(Instant::now())
+            } else {
+                GLANCE
+            };
+            if self.receiver.receive(patience.min(GLANCE), due)? {
+                last_news = Instant::now();
+            }
+        }
+        self.settle()?;
+        Ok(events)
+    }
+
+    /// Waits until every event is answered.
+    fn settle(&mut self) -> Result<(), Failure> {
+        let started = Instant::now();
+        while !self.source.is_settled() {
+            if started.elapsed() > SILENCE {
+                return Err("an event was never answered".into());
+            }
+            self.source.work()?;
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Ok(())
+    }
+}
