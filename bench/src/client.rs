@@ -13,6 +13,9 @@ use crate::receiver::split_frame;
 /// The server has so long to answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// Close with the code for a normal end, under a mask of zeros.
+const CLOSE: &[u8] = b"\x88\x82\0\0\0\0\x03\xe8";
+
 /// A client that is connected.
 pub struct Client {
     /// Its socket, blocking.
@@ -53,31 +56,63 @@ pub fn socket_id(hello: &[u8]) -> Option<String> {
 impl Client {
     /// Connects and waits for the server's hello.
     pub fn connect(address: SocketAddr, key: &str) -> Result<Self, Failure> {
+        let mut client = Self::dial(address, key)?;
+        client.greet()?;
+        Ok(client)
+    }
+
+    /// Connects and asks for a WebSocket.
+    pub fn dial(address: SocketAddr, key: &str) -> Result<Self, Failure> {
         let mut stream = TcpStream::connect(address)?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.write_all(upgrade(key).as_bytes())?;
-        let mut client = Self {
+        Ok(Self {
             stream,
             heard: Vec::new(),
             socket_id: String::new(),
-        };
-        client.hear_head()?;
-        let hello = client.hear("connection_established")?;
-        client.socket_id = socket_id(&hello).ok_or("the server's hello has no socket id")?;
-        Ok(client)
+        })
+    }
+
+    /// Waits for the server's hello.
+    pub fn greet(&mut self) -> Result<(), Failure> {
+        self.hear_head()?;
+        let hello = self.hear("connection_established")?;
+        self.socket_id = socket_id(&hello).ok_or("the server's hello has no socket id")?;
+        Ok(())
     }
 
     /// Subscribes to all of these and waits until the server has said so of each.
     pub fn subscribe(&mut self, app: &App, channels: &[String]) -> Result<(), Failure> {
+        self.ask(app, channels)?;
+        self.confirm(channels.len())
+    }
+
+    /// Asks for all of these channels.
+    pub fn ask(&mut self, app: &App, channels: &[String]) -> Result<(), Failure> {
         let mut frames = Vec::new();
         for channel in channels {
             frames.extend(subscription(app, &self.socket_id, channel)?);
         }
-        self.stream.write_all(&frames)?;
-        for _ in channels {
+        Ok(self.stream.write_all(&frames)?)
+    }
+
+    /// Waits until the server has said of so many channels that the client is on them.
+    pub fn confirm(&mut self, channels: usize) -> Result<(), Failure> {
+        for _ in 0..channels {
             self.hear("subscription_succeeded")?;
         }
+        Ok(())
+    }
+
+    /// Says that it is done.
+    pub fn close(&mut self) -> Result<(), Failure> {
+        Ok(self.stream.write_all(CLOSE)?)
+    }
+
+    /// Waits until the server has closed the connection.
+    pub fn hear_the_end(mut self) -> Result<(), Failure> {
+        self.stream.read_to_end(&mut self.heard)?;
         Ok(())
     }
 

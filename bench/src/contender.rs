@@ -91,15 +91,10 @@ impl Contender {
         }
     }
 
-    /// Somebody who answers: a server, or for the floor the loop that answers without looking.
-    /// `None` for a driver that this loop does not have.
+    /// A server; `None` for the floor, which is no server.
     pub fn start(&self) -> Result<Option<Server>, Failure> {
         match self {
-            Self::Floor(Driver::Uring) => Ok(None),
-            Self::Floor(Driver::Epoll) => {
-                let (process, address) = floor::start(floor::replier::ROLE, &[])?;
-                Ok(Some(Server::ours(process, address)))
-            }
+            Self::Floor(_) => Ok(None),
             Self::Slapback(driver, binary) => {
                 let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
                 let process =
@@ -115,6 +110,16 @@ impl Contender {
                 _process: None,
             })),
         }
+    }
+
+    /// Somebody who answers: a server, or for the floor the loop that answers without looking.
+    /// `None` for a driver that this loop does not have.
+    pub fn start_answering(&self) -> Result<Option<Server>, Failure> {
+        if let Self::Floor(Driver::Epoll) = self {
+            let (process, address) = floor::start(floor::replier::ROLE, &[])?;
+            return Ok(Some(Server::ours(process, address)));
+        }
+        self.start()
     }
 }
 

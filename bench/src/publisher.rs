@@ -10,6 +10,8 @@ pub const KEY: &str = "bench-key";
 
 /// Bytes of one answer at most.
 const ANSWER_MAX: usize = 4096;
+/// Headers of one answer at most.
+const HEADERS_MAX: usize = 32;
 
 /// One API connection.
 pub struct Publisher {
@@ -71,21 +73,32 @@ impl Publisher {
     }
 }
 
-/// How many whole answers there are, and their length. An answer is a head and the two bytes `{}`.
-fn count_answers(heard: &[u8]) -> Result<(u64, usize), Failure> {
+/// How many whole answers there are, and their length in all.
+pub fn count_answers(heard: &[u8]) -> Result<(u64, usize), Failure> {
     let (mut answers, mut length) = (0, 0);
-    let mut rest = heard;
-    while let Some(end) = memchr::memmem::find(rest, b"\r\n\r\n{}") {
-        let (answer, behind) = rest.split_at(end + 6);
-        if !answer.starts_with(b"HTTP/1.1 200") {
-            let answer = String::from_utf8_lossy(answer).into_owned();
-            return Err(format!("an event was refused: {answer}").into());
-        }
+    while let Some(answer) = answer_bytes(&heard[length..])? {
         answers += 1;
-        length += answer.len();
-        rest = behind;
+        length += answer;
     }
     Ok((answers, length))
+}
+
+/// The length of the answer at the front; `None` until it is whole.
+fn answer_bytes(heard: &[u8]) -> Result<Option<usize>, Failure> {
+    let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
+    let mut answer = httparse::Response::new(&mut headers);
+    let httparse::Status::Complete(head) = answer.parse(heard)? else {
+        return Ok(None);
+    };
+    if answer.code != Some(200) {
+        let heard = String::from_utf8_lossy(heard).into_owned();
+        return Err(format!("an event was refused: {heard}").into());
+    }
+    let mut headers = answer.headers.iter();
+    let body = headers.find(|header| header.name.eq_ignore_ascii_case("content-length"));
+    let body = body.ok_or("an answer does not tell its length")?.value;
+    let end = head + std::str::from_utf8(body)?.trim().parse::<usize>()?;
+    Ok((heard.len() >= end).then_some(end))
 }
 
 #[cfg(test)]
@@ -94,10 +107,11 @@ mod tests {
 
     #[test]
     fn whole_answers_are_counted_and_refusals_told() {
-        let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}";
-        let heard = [answer.as_slice(), answer, b"HTTP/1.1 2"].concat();
+        let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}";
+        let heard = [answer.as_slice(), answer, &answer[..answer.len() - 1]].concat();
         let (answers, length) = count_answers(&heard).unwrap();
         assert_eq!((answers, length), (2, 2 * answer.len()));
-        assert!(count_answers(b"HTTP/1.1 401 Unauthorized\r\n\r\n{}").is_err());
+        assert!(count_answers(b"HTTP/1.1 401 Unauthorized\r\n\r\n").is_err());
+        assert!(count_answers(b"HTTP/1.1 200 OK\r\n\r\n{}").is_err());
     }
 }

@@ -7,11 +7,15 @@ use crate::sample::Sample;
 use crate::table::Table;
 use crate::{Failure, process};
 
+mod channels;
 mod fanout;
+mod http;
 mod idle;
 mod latency;
+mod million;
 mod redis;
 mod slow;
+mod storm;
 mod whisper;
 
 /// A load that contenders are put under in turn.
@@ -33,12 +37,16 @@ pub struct Scenario {
 }
 
 /// All scenarios, in the order in which they run.
-pub const ALL: [&Scenario; 6] = [
+pub const ALL: [&Scenario; 10] = [
     &fanout::SCENARIO,
     &latency::SCENARIO,
     &whisper::SCENARIO,
     &redis::SCENARIO,
+    &million::SCENARIO,
+    &channels::SCENARIO,
     &idle::SCENARIO,
+    &storm::SCENARIO,
+    &http::SCENARIO,
     &slow::SCENARIO,
 ];
 

@@ -1,14 +1,14 @@
 //! One sender with all its subscribers, and the loads it is put under.
 
+use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use crate::Failure;
 use crate::client::Client;
-use crate::contender::{Driver, Server};
+use crate::contender::{Contender, Server};
 use crate::floor::{self, Sockets, sender};
 use crate::meter::Meter;
 use crate::pace::{Burst, Pace, Untimed};
-use crate::process::Process;
 use crate::receiver::{CHANNEL, Receiver, Schedule};
 use crate::sample::Sample;
 use crate::sequence::Sequence;
@@ -58,7 +58,7 @@ pub struct Stage {
     /// Sockets that one event goes to.
     deliveries: u64,
     /// Lives as long as the stage.
-    _floor: Option<Process>,
+    _sender: Option<Server>,
 }
 
 impl Stage {
@@ -74,55 +74,56 @@ impl Stage {
             source: Box::new(source),
             receiver,
             deliveries,
-            _floor: None,
+            _sender: None,
         }
+    }
+
+    /// A contender with everybody on one channel; a server is told by its API.
+    pub fn to_all(contender: &Contender, sockets: usize) -> Result<Self, Failure> {
+        let Some(server) = contender.start()? else {
+            return Self::floor(contender, sockets, |_| floor::ALL, |_| Sequence::of_all());
+        };
+        let receiver = Receiver::connect(server.address, sockets, Some(&server.app.key))?;
+        Self::api(server, receiver, sockets as u64, |_| CHANNEL.to_owned())
     }
 
     /// The bare send loop with so many sockets, each for the numbers that `sequence` gives it.
     pub fn floor(
-        driver: Driver,
+        contender: &Contender,
         sockets: usize,
         of_event: fn(u64) -> Sockets,
         sequence: fn(u64) -> Sequence,
     ) -> Result<Self, Failure> {
-        let arguments = [driver.name().to_owned(), sockets.to_string()];
+        let arguments = [contender.driver().to_owned(), sockets.to_string()];
         let (process, address) = floor::start(sender::ROLE, &arguments)?;
         let source = Told::connect(address, of_event)?;
         let mut receiver = Receiver::new()?;
         for number in 0..sockets as u64 {
-            let stream = std::net::TcpStream::connect(address)?;
+            let stream = TcpStream::connect(address)?;
             receiver.add(stream, Vec::new(), sequence(number))?;
         }
         let deliveries = (sockets as u64).min(of_event(0).count.into());
-        let mut stage = Self::new(Some(process.0.id()), source, receiver, deliveries);
-        stage._floor = Some(process);
-        Ok(stage)
-    }
-
-    /// The bare send loop, each event to everybody.
-    pub fn plain_floor(driver: Driver, sockets: usize) -> Result<Self, Failure> {
-        Self::floor(driver, sockets, |_| floor::ALL, |_| Sequence::of_all())
-    }
-
-    /// A server whose API is called, with everybody on one channel.
-    pub fn api(server: &Server, sockets: usize) -> Result<Self, Failure> {
-        let receiver = Receiver::connect(server.address, sockets, Some(&server.app.key))?;
-        Self::api_to(server, receiver, sockets as u64, |_| CHANNEL.to_owned())
+        Ok(Self::owning(
+            Server::ours(process, address),
+            source,
+            receiver,
+            deliveries,
+        ))
     }
 
     /// A server whose API is called, with `receiver` on the channels that the numbers give.
-    pub fn api_to(
-        server: &Server,
+    pub fn api(
+        server: Server,
         receiver: Receiver,
         deliveries: u64,
         channel: fn(u64) -> String,
     ) -> Result<Self, Failure> {
         let api = Api::connect(server.address, &server.app, channel)?;
-        Ok(Self::new(server.pid, api, receiver, deliveries))
+        Ok(Self::owning(server, api, receiver, deliveries))
     }
 
     /// A server through which one more socket whispers to everybody.
-    pub fn whispers(server: &Server, sockets: usize, channel: &str) -> Result<Self, Failure> {
+    pub fn whispers(server: Server, sockets: usize, channel: &str) -> Result<Self, Failure> {
         let join = || {
             let mut client = Client::connect(server.address, &server.app.key)?;
             client.subscribe(&server.app, &[channel.to_owned()])?;
@@ -134,7 +135,18 @@ impl Stage {
             receiver.add(client.stream, client.heard, Sequence::of_all())?;
         }
         let source = Whisperer::new(join()?, channel)?;
-        Ok(Self::new(server.pid, source, receiver, sockets as u64))
+        Ok(Self::owning(server, source, receiver, sockets as u64))
+    }
+
+    fn owning(
+        sender: Server,
+        source: impl Source + 'static,
+        receiver: Receiver,
+        deliveries: u64,
+    ) -> Self {
+        let mut stage = Self::new(sender.pid, source, receiver, deliveries);
+        stage._sender = Some(sender);
+        stage
     }
 
     /// Lets the last `count` subscribers read no more.
@@ -173,11 +185,11 @@ impl Stage {
     fn bursts(&mut self, size: u64, events: u64) -> Result<u64, Failure> {
         let mut next = 0;
         while next < events {
-            let burst = Burst::now(next);
             let end = events.min(next + size);
             for number in next..end {
                 self.source.queue(number)?;
             }
+            let burst = Burst::now(next);
             self.source.work()?;
             while self.receiver.frames() < end * self.deliveries {
                 self.source.work()?;

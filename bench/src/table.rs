@@ -163,16 +163,16 @@ impl Table {
 
     fn figures(&self, row: &Row) -> Figures {
         let baseline = self.baseline_of(row);
-        let against = |of: fn(&Row) -> Option<f64>| Some(of(row)? / of(baseline?)?);
-        let p50 = |row: &Row| row.tally.latency_us(0.5);
-        let p99 = |row: &Row| row.tally.latency_us(0.99);
+        let against = |of: &dyn Fn(&Sample) -> Option<f64>| baseline?.ratio(row, of);
+        let p50 = |sample: &Sample| sample.tally.latency_us(0.5);
+        let p99 = |sample: &Sample| sample.tally.latency_us(0.99);
         Figures {
-            per_unit: row.per_unit(),
-            against_baseline: against(Row::per_unit),
-            p50_us: p50(row),
-            p50_against_baseline: against(p50),
-            p99_us: p99(row),
-            p99_against_baseline: against(p99),
+            per_unit: row.median(Sample::per_unit),
+            against_baseline: against(&Sample::per_unit),
+            p50_us: row.median(p50),
+            p50_against_baseline: against(&p50),
+            p99_us: row.median(p99),
+            p99_against_baseline: against(&p99),
             per_second: row.median(Sample::per_second),
             busy: row.median(|sample| sample.busy),
             own_busy: median(row.samples.iter().map(|sample| sample.own_busy)),
@@ -200,8 +200,14 @@ impl Row {
         self.who == who && self.driver == driver
     }
 
-    fn per_unit(&self) -> Option<f64> {
-        self.median(Sample::per_unit)
+    /// How much more it is of another row, round by round: what else the machine does falls on both
+    /// rows of a round.
+    fn ratio(&self, other: &Self, of: &dyn Fn(&Sample) -> Option<f64>) -> Option<f64> {
+        let rounds = other.samples.iter().zip(&self.samples);
+        let ratios: Option<Vec<f64>> = rounds
+            .map(|(other, own)| Some(of(other)? / of(own)?))
+            .collect();
+        Some(median(ratios?.into_iter()))
     }
 
     /// `None` unless every round has the figure.

@@ -30,26 +30,15 @@ const LOADS: [Load; 5] = [
 fn round(contender: &Contender, effort: Effort) -> Result<Vec<Sample>, Failure> {
     let mut samples = Vec::new();
     for sockets in SOCKETS {
-        if let Contender::Floor(driver) = contender {
-            let stage = Stage::plain_floor(*driver, sockets)?;
-            samples.extend(measure(stage, sockets, effort)?);
-        } else if let Some(server) = contender.start()? {
-            let stage = Stage::api(&server, sockets)?;
-            samples.extend(measure(stage, sockets, effort)?);
+        let mut stage = Stage::to_all(contender, sockets)?;
+        stage.warm_up()?;
+        for load in LOADS {
+            let name = format!("{sockets} sockets, {}", load.name());
+            let events = events(load, sockets as u64, effort);
+            samples.push(stage.measure(name, load, events)?);
         }
     }
     Ok(samples)
-}
-
-fn measure(mut stage: Stage, sockets: usize, effort: Effort) -> Result<Vec<Sample>, Failure> {
-    stage.warm_up()?;
-    LOADS
-        .into_iter()
-        .map(|load| {
-            let name = format!("{sockets} sockets, {}", load.name());
-            stage.measure(name, load, events(load, sockets as u64, effort))
-        })
-        .collect()
 }
 
 /// So many that a round lasts about a second, or a tenth.

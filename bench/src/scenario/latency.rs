@@ -23,18 +23,10 @@ const RATE: u64 = 100;
 const SECONDS: (u64, u64) = (5, 2);
 
 fn round(contender: &Contender, effort: Effort) -> Result<Vec<Sample>, Failure> {
-    let measure = |mut stage: Stage| {
-        stage.warm_up()?;
-        let load = Load::Rate(RATE);
-        let name = format!("{SOCKETS} sockets, {}", load.name());
-        let events = RATE * effort.pick(SECONDS.0, SECONDS.1);
-        Ok(vec![stage.measure(name, load, events)?])
-    };
-    if let Contender::Floor(driver) = contender {
-        return measure(Stage::plain_floor(*driver, SOCKETS)?);
-    }
-    match contender.start()? {
-        Some(server) => measure(Stage::api(&server, SOCKETS)?),
-        None => Ok(Vec::new()),
-    }
+    let mut stage = Stage::to_all(contender, SOCKETS)?;
+    stage.warm_up()?;
+    let load = Load::Rate(RATE);
+    let name = format!("{SOCKETS} sockets, {}", load.name());
+    let events = RATE * effort.pick(SECONDS.0, SECONDS.1);
+    Ok(vec![stage.measure(name, load, events)?])
 }

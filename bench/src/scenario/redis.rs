@@ -41,7 +41,7 @@ pub const SCENARIO: Scenario = Scenario {
 /// Messages of a round without subscribers.
 const MESSAGES: (u64, u64) = (1_000_000, 200_000);
 /// Events of a round with subscribers: each is delivered to all of them.
-const EVENTS: (u64, u64) = (20_000, 5_000);
+const EVENTS: (u64, u64) = (10_000, 2_000);
 const SUBSCRIBERS: usize = 100;
 const PATIENCE: Duration = Duration::from_secs(60);
 

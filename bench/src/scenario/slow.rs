@@ -30,11 +30,8 @@ fn round(contender: &Contender, effort: Effort) -> Result<Vec<Sample>, Failure> 
     if matches!(contender, Contender::Floor(_)) {
         return Ok(Vec::new());
     }
-    let Some(server) = contender.start()? else {
-        return Ok(Vec::new());
-    };
     let events = RATE * effort.pick(SECONDS.0, SECONDS.1);
-    let mut stage = Stage::api(&server, SOCKETS)?;
+    let mut stage = Stage::to_all(contender, SOCKETS)?;
     stage.warm_up()?;
     let without = stage.measure(ALL_READ.to_owned(), Load::Rate(RATE), events)?;
     stage.stop_reading(STOPPED)?;

@@ -25,18 +25,14 @@ const DELIVERIES: (usize, usize) = (150_000, 30_000);
 fn round(contender: &Contender, effort: Effort) -> Result<Vec<Sample>, Failure> {
     let mut samples = Vec::new();
     for sockets in SOCKETS {
+        let mut stage = match contender.start()? {
+            Some(server) => Stage::whispers(server, sockets, CHANNEL)?,
+            None => Stage::to_all(contender, sockets)?,
+        };
+        stage.warm_up()?;
         let events = effort.pick(DELIVERIES.0, DELIVERIES.1) / sockets;
         let name = format!("{sockets} sockets, one at a time");
-        let measure = |mut stage: Stage| {
-            stage.warm_up()?;
-            samples.push(stage.measure(name, Load::Bursts(1), events as u64)?);
-            Ok::<_, Failure>(())
-        };
-        if let Contender::Floor(driver) = contender {
-            measure(Stage::plain_floor(*driver, sockets)?)?;
-        } else if let Some(server) = contender.start()? {
-            measure(Stage::whispers(&server, sockets, CHANNEL)?)?;
-        }
+        samples.push(stage.measure(name, Load::Bursts(1), events as u64)?);
     }
     Ok(samples)
 }

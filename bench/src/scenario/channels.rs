@@ -1,0 +1,97 @@
+//! Many channels with few subscribers each: what it costs to find them.
+
+use super::{Baseline, Effort, Scenario};
+use crate::Failure;
+use crate::client::Client;
+use crate::contender::{Contender, Server};
+use crate::floor::Sockets;
+use crate::receiver::Receiver;
+use crate::sample::Sample;
+use crate::sequence::Sequence;
+use crate::stage::{Load, Stage};
+
+/// See the module.
+pub const SCENARIO: Scenario = Scenario {
+    name: "channels",
+    about: "10,000 channels with 10 subscribers each, an event to one channel after the other",
+    unit: "CPU ns per delivery",
+    baseline: Baseline::Floor,
+    needs: None,
+    rounds: 3,
+    round,
+};
+
+const CHANNELS: u64 = 10_000;
+/// Sockets that are on the same channels: the subscribers of each.
+const GROUP: u64 = 10;
+/// Group `g` has the channels `g`, `g + GROUPS` and so on.
+const GROUPS: u64 = 100;
+const SOCKETS: u64 = GROUPS * GROUP;
+/// How events follow one another, and how many there are. Of those that wait together a server sends
+/// what is for the same socket in one go; the floor, which knows no backlog, does not.
+const LOADS: [(Load, u64, u64); 2] = [
+    (Load::Bursts(1), 5_000, 1_000),
+    (Load::Flood, 50_000, 10_000),
+];
+
+fn round(contender: &Contender, effort: Effort) -> Result<Vec<Sample>, Failure> {
+    let mut stage = match contender.start()? {
+        Some(server) => {
+            let receiver = subscribe(&server)?;
+            Stage::api(server, receiver, GROUP, channel)?
+        }
+        None => Stage::floor(contender, usize::try_from(SOCKETS)?, group, sequence)?,
+    };
+    stage.warm_up()?;
+    let measure = |(load, whole, quick): (Load, u64, u64)| {
+        stage.measure(load.name(), load, effort.pick(whole, quick))
+    };
+    LOADS.into_iter().map(measure).collect()
+}
+
+fn subscribe(server: &Server) -> Result<Receiver, Failure> {
+    let mut receiver = Receiver::new()?;
+    for socket in 0..SOCKETS {
+        let mut client = Client::connect(server.address, &server.app.key)?;
+        let own = (socket / GROUP..CHANNELS).step_by(usize::try_from(GROUPS)?);
+        client.subscribe(&server.app, &own.map(channel).collect::<Vec<_>>())?;
+        receiver.add(client.stream, client.heard, sequence(socket))?;
+    }
+    Ok(receiver)
+}
+
+/// The channel of an event.
+fn channel(number: u64) -> String {
+    format!("bench-{:04}", number % CHANNELS)
+}
+
+/// The sockets that are on the channel of an event.
+fn group(number: u64) -> Sockets {
+    let first = number % GROUPS * GROUP;
+    Sockets {
+        first: first as u32,
+        count: GROUP as u32,
+    }
+}
+
+/// What a socket is to have.
+fn sequence(socket: u64) -> Sequence {
+    Sequence::of_every(GROUPS, socket / GROUP)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_channel_has_the_sockets_that_the_floor_sends_its_events_to() {
+        for number in [0, 7, 9_999, 12_345] {
+            let Sockets { first, count } = group(number);
+            for socket in u64::from(first)..u64::from(first + count) {
+                let own = (socket / GROUP..CHANNELS).step_by(100);
+                assert!(own.map(channel).any(|name| name == channel(number)));
+            }
+        }
+        assert_eq!(group(GROUPS + 1), group(1));
+    }
+}

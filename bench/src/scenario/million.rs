@@ -1,0 +1,29 @@
+//! A million published messages from end to end: each is looked for by its number at each subscriber.
+
+use super::{Baseline, Effort, Scenario};
+use crate::Failure;
+use crate::contender::Contender;
+use crate::sample::Sample;
+use crate::stage::{Load, Stage};
+
+/// See the module.
+pub const SCENARIO: Scenario = Scenario {
+    name: "million",
+    about: "a million events to 10 subscribers, as fast as they are taken",
+    unit: "CPU ns per delivery",
+    baseline: Baseline::Floor,
+    needs: None,
+    rounds: 1,
+    round,
+};
+
+const EVENTS: (u64, u64) = (1_000_000, 50_000);
+const SOCKETS: usize = 10;
+
+fn round(contender: &Contender, effort: Effort) -> Result<Vec<Sample>, Failure> {
+    let mut stage = Stage::to_all(contender, SOCKETS)?;
+    stage.warm_up()?;
+    let events = effort.pick(EVENTS.0, EVENTS.1);
+    let name = format!("{events} events to {SOCKETS} sockets");
+    Ok(vec![stage.measure(name, Load::Flood, events)?])
+}

@@ -1,0 +1,63 @@
+//! Sockets that come and go: each connects, subscribes to a private channel, and closes.
+
+use super::{Baseline, Effort, Scenario};
+use crate::Failure;
+use crate::client::Client;
+use crate::contender::{Contender, Server};
+use crate::meter::Meter;
+use crate::sample::Sample;
+use crate::tally::Tally;
+
+/// See the module.
+pub const SCENARIO: Scenario = Scenario {
+    name: "storm",
+    about: "sockets that connect, authenticate, subscribe and close",
+    unit: "CPU ns per socket that came and went",
+    baseline: Baseline::Floor,
+    needs: None,
+    rounds: 3,
+    round,
+};
+
+const CHANNEL: &str = "private-bench";
+/// Sockets that are at the same step.
+const AT_ONCE: u64 = 64;
+const SOCKETS: (u64, u64) = (12_800, 2_560);
+/// Sockets that nobody measures.
+const WARM_UP: u64 = 256;
+
+fn round(contender: &Contender, effort: Effort) -> Result<Vec<Sample>, Failure> {
+    let Some(server) = contender.start_answering()? else {
+        return Ok(Vec::new());
+    };
+    let sockets = effort.pick(SOCKETS.0, SOCKETS.1);
+    come_and_go(&server, WARM_UP)?;
+    let meter = Meter::start(server.pid)?;
+    let gone = come_and_go(&server, sockets)?;
+    let tally = Tally::of_answers(gone, sockets)?;
+    let name = format!("{sockets} sockets, {AT_ONCE} at once");
+    Ok(vec![Sample::of_cpu(name, meter.stop()?, tally)])
+}
+
+/// Gives how many did all of it.
+fn come_and_go(server: &Server, sockets: u64) -> Result<u64, Failure> {
+    let channels = [CHANNEL.to_owned()];
+    let mut gone = 0;
+    while gone < sockets {
+        let dial = |_| Client::dial(server.address, &server.app.key);
+        let mut clients = (0..AT_ONCE).map(dial).collect::<Result<Vec<_>, _>>()?;
+        clients.iter_mut().try_for_each(Client::greet)?;
+        for client in &mut clients {
+            client.ask(&server.app, &channels)?;
+        }
+        for client in &mut clients {
+            client.confirm(channels.len())?;
+        }
+        clients.iter_mut().try_for_each(Client::close)?;
+        for client in clients {
+            client.hear_the_end()?;
+            gone += 1;
+        }
+    }
+    Ok(gone)
+}
