@@ -10,6 +10,8 @@ use crate::{Failure, floor};
 
 /// Who the floor's figures belong to.
 pub const FLOOR: &str = "floor";
+/// Who this server's figures belong to.
+pub const OURS: &str = "slapback";
 
 /// How a sender hands its bytes to the kernel.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -78,7 +80,7 @@ impl Contender {
     pub fn who(&self) -> String {
         match self {
             Self::Floor(_) => FLOOR.to_owned(),
-            Self::Slapback(..) => "slapback".to_owned(),
+            Self::Slapback(..) => OURS.to_owned(),
             Self::Other(other) => other.address.to_string(),
         }
     }

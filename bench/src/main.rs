@@ -13,6 +13,7 @@ use contender::Contender;
 use floor::{discarder, replier, sender};
 use report::Report;
 
+mod chart;
 mod cli;
 mod client;
 mod contender;

@@ -1,15 +1,15 @@
-//! All tables of a run, as text and as JSON under `bench/results`, with where and when it was.
+//! All tables of a run, as text, JSON and a chart under `bench/results`, with where and when it was.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
-use crate::Failure;
 use crate::host::Host;
 use crate::process::SHARDS;
 use crate::scenario::Effort;
 use crate::table::Table;
+use crate::{Failure, chart};
 
 /// One run.
 pub struct Report {
@@ -44,7 +44,7 @@ impl Report {
         self.tables.iter().all(Table::is_exact)
     }
 
-    /// Writes both files into `directory`; gives the text's.
+    /// Writes text, JSON and chart into `directory`; gives the text's file.
     pub fn write(&self, directory: &Path) -> Result<PathBuf, Failure> {
         fs::create_dir_all(directory)?;
         let stem = format!("{}-{}", self.host.date.replace(':', ""), self.effort.name());
@@ -57,6 +57,9 @@ impl Report {
             directory.join(format!("{stem}.json")),
             format!("{report:#}\n"),
         )?;
+        if let Some(chart) = chart::svg(&self.tables, &self.host.text()) {
+            fs::write(directory.join(format!("{stem}.svg")), chart)?;
+        }
         let texts = self.tables.iter().map(Table::text);
         let text: Vec<String> = std::iter::once(self.head()).chain(texts).collect();
         let file = directory.join(format!("{stem}.txt"));

@@ -23,7 +23,7 @@ pub fn median(figures: impl Iterator<Item = f64>) -> f64 {
 /// All rows of one scenario.
 pub struct Table {
     /// The scenario.
-    name: &'static str,
+    pub name: &'static str,
     /// What the first column counts.
     unit: &'static str,
     /// What the ratios are against.
@@ -31,6 +31,16 @@ pub struct Table {
     /// Why nothing was measured.
     skipped: Option<String>,
     rows: Vec<Row>,
+}
+
+/// One contender under one load, as the chart shows it.
+pub struct Bar {
+    /// The contender.
+    pub name: String,
+    /// What the first column says.
+    pub figure: f64,
+    /// And the second.
+    pub against: Option<f64>,
 }
 
 /// All rounds of one contender under one load.
@@ -151,6 +161,20 @@ impl Table {
             "skipped": self.skipped, "exact": self.is_exact(),
             "rows": rows.collect::<Vec<_>>(),
         })
+    }
+
+    /// The contenders under a load whose cost is known.
+    pub fn bars(&self, load: &str) -> Vec<Bar> {
+        let rows = self.rows.iter().filter(|row| row.load == load);
+        let bar = |row: &Row| {
+            let figures = self.figures(row);
+            Some(Bar {
+                name: format!("{} {}", row.who, row.driver),
+                figure: figures.per_unit?,
+                against: figures.against_baseline,
+            })
+        };
+        rows.filter_map(bar).collect()
     }
 
     /// Those under one load stand together, so that they can be compared.

@@ -24,6 +24,6 @@ fn round(contender: &Contender, effort: Effort) -> Result<Vec<Sample>, Failure> 
     let mut stage = Stage::to_all(contender, SOCKETS)?;
     stage.warm_up()?;
     let events = effort.pick(EVENTS.0, EVENTS.1);
-    let name = format!("{events} events to {SOCKETS} sockets");
+    let name = format!("{SOCKETS} sockets");
     Ok(vec![stage.measure(name, Load::Flood, events)?])
 }

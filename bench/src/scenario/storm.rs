@@ -35,7 +35,7 @@ fn round(contender: &Contender, effort: Effort) -> Result<Vec<Sample>, Failure> 
     let meter = Meter::start(server.pid)?;
     let gone = come_and_go(&server, sockets)?;
     let tally = Tally::of_answers(gone, sockets)?;
-    let name = format!("{sockets} sockets, {AT_ONCE} at once");
+    let name = format!("{AT_ONCE} at once");
     Ok(vec![Sample::of_cpu(name, meter.stop()?, tally)])
 }
 
