@@ -87,10 +87,12 @@ fuzz:
 
 ## bench        every scenario of bench/, a quarter of an hour on a quiet machine
 bench: build
+	@$(STEP) install tests/install.sh rust bench
 	@$(STEP) bench $(CARGO) run --release --locked -p slapback-bench
 
 ## bench-quick  the same, shorter and rougher: two minutes
 bench-quick: build
+	@$(STEP) install tests/install.sh rust bench
 	@$(STEP) 'bench quick' $(CARGO) run --release --locked -p slapback-bench -- --quick
 
 ## audit        known vulnerabilities, by hand (needs cargo-deny and its database)
@@ -104,4 +106,4 @@ deny:
 ## clean        remove everything that was built or installed here
 clean:
 	$(CARGO) clean
-	rm -rf tests/e2e/node_modules
+	rm -rf tests/e2e/node_modules bench/uws/node_modules

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# install.sh [rust] [e2e] [autobahn] [proxies] [container]: installs what those tests need and is
-# not here.
+# install.sh [rust] [e2e] [autobahn] [proxies] [container] [bench]: installs what those tests need
+# and is not here.
 #
 # Without arguments: what `make test` needs, the first three. Acts only on what is missing, and says
 # what it does. Packages come from apt, so as root or through sudo; nothing is fetched but from the
@@ -61,6 +61,14 @@ need_rust() {
   command -v ip >/dev/null || apt_install iproute2
 }
 
+npm_ci() {
+  local lock=$1/package-lock.json
+  cmp -s "$lock" "$1/node_modules/.installed" && return
+  say "npm ci in $1"
+  (cd "$1" && npm ci)
+  cp "$lock" "$1/node_modules/.installed"
+}
+
 need_e2e() {
   if ! command -v node >/dev/null || ! command -v npm >/dev/null; then
     apt_install nodejs npm
@@ -68,12 +76,7 @@ need_e2e() {
   node -e 'process.exit(Number(process.versions.node.split(".")[0]) < 18 ? 1 : 0)' \
     || die "Node $(node --version) is too old: 18 or newer is needed"
   command -v "${CHROMIUM_BIN:-chromium}" >/dev/null || apt_install chromium
-  local lock=tests/e2e/package-lock.json
-  if ! cmp -s "$lock" tests/e2e/node_modules/.installed; then
-    say "npm ci in tests/e2e"
-    (cd tests/e2e && npm ci)
-    cp "$lock" tests/e2e/node_modules/.installed
-  fi
+  npm_ci tests/e2e
   need_redis
   # Laravel's own code, as Debian packages it, publishes to Redis.
   local package
@@ -128,6 +131,15 @@ os.stat(os.path.join(sysconfig.get_paths()["include"], "Python.h"))' 2>/dev/null
   PYTHON=$python tests/autobahn/install.sh target/autobahn-venv
 }
 
+# The bench goes without uWebSockets where there is no Node.
+need_bench() {
+  if command -v node >/dev/null && command -v npm >/dev/null; then
+    npm_ci bench/uws
+  else
+    say "no Node: the bench does not measure uWebSockets"
+  fi
+}
+
 # The image's base comes from Debian's archive; its processes are confined by Debian's libseccomp,
 # to the default profile of Debian's container engines.
 need_container() {
@@ -143,7 +155,7 @@ need_container() {
 [ $# -gt 0 ] || set -- rust e2e autobahn
 for part in "$@"; do
   case $part in
-    rust | e2e | autobahn | proxies | container) "need_$part" ;;
-    *) echo "usage: $0 [rust] [e2e] [autobahn] [proxies] [container]" >&2; exit 64 ;;
+    rust | e2e | autobahn | proxies | container | bench) "need_$part" ;;
+    *) echo "usage: $0 [rust] [e2e] [autobahn] [proxies] [container] [bench]" >&2; exit 64 ;;
   esac
 done

@@ -2,9 +2,12 @@
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use crate::message::App;
-use crate::process::{APP, Process, SECRET, server_command, spawn_on_sender_cpu, wait_for};
+use crate::process::{
+    APP, Process, SECRET, server_command, spawn_on_sender_cpu, start_on_own_port, wait_for,
+};
 use crate::publisher::KEY;
 use crate::{Failure, floor};
 
@@ -12,6 +15,11 @@ use crate::{Failure, floor};
 pub const FLOOR: &str = "floor";
 /// Who this server's figures belong to.
 pub const OURS: &str = "slapback";
+
+/// The bare uWebSockets server, from the root of the tree.
+const UWS_SCRIPT: &str = "bench/uws/server.mjs";
+/// What it needs.
+const UWS_PACKAGES: &str = "bench/uws/node_modules";
 
 /// How a sender hands its bytes to the kernel.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -38,6 +46,8 @@ pub enum Contender {
     Floor(Driver),
     /// This server, which is started for each round.
     Slapback(Driver, PathBuf),
+    /// A bare uWebSockets server, which is started for each round too.
+    Uws,
     /// A server that is running already.
     Other(Other),
 }
@@ -76,11 +86,21 @@ impl Contender {
             .collect()
     }
 
+    /// The bare uWebSockets server, where it is installed and runs.
+    pub fn uws() -> Result<Self, Failure> {
+        if !Path::new(UWS_PACKAGES).exists() {
+            return Err("bench/uws is not installed".into());
+        }
+        Self::Uws.start()?;
+        Ok(Self::Uws)
+    }
+
     /// For the tables.
     pub fn who(&self) -> String {
         match self {
             Self::Floor(_) => FLOOR.to_owned(),
             Self::Slapback(..) => OURS.to_owned(),
+            Self::Uws => "uws".to_owned(),
             Self::Other(other) => other.address.to_string(),
         }
     }
@@ -89,6 +109,7 @@ impl Contender {
     pub fn driver(&self) -> &'static str {
         match self {
             Self::Floor(driver) | Self::Slapback(driver, _) => driver.name(),
+            Self::Uws => Driver::Epoll.name(),
             Self::Other(_) => "-",
         }
     }
@@ -103,6 +124,10 @@ impl Contender {
                     spawn_on_sender_cpu(&mut server_command(binary, address, driver.name()))
                         .map_err(|error| format!("{}: {error}", binary.display()))?;
                 wait_for(address)?;
+                Ok(Some(Server::ours(process, address)))
+            }
+            Self::Uws => {
+                let (process, address) = start_on_own_port(Command::new("node").arg(UWS_SCRIPT))?;
                 Ok(Some(Server::ours(process, address)))
             }
             Self::Other(other) => Ok(Some(Server {

@@ -1,7 +1,6 @@
 //! CPUs: where a thread runs, and what a process has used of them.
 
 use std::fs;
-use std::path::Path;
 
 use rustix::thread::{CpuSet, sched_setaffinity};
 
@@ -20,18 +19,34 @@ pub fn pin(cpu: usize) -> Result<(), Failure> {
         .map_err(|errno| format!("cannot run on CPU {cpu}: {errno}").into())
 }
 
-/// Nanoseconds that a process's living threads have run, in user space and in the kernel, softirqs
-/// inside their calls included.
-pub fn used_ns(process: u32) -> Result<u64, Failure> {
-    let mut sum = 0;
-    for task in fs::read_dir(format!("/proc/{process}/task"))? {
-        sum += run_ns(&task?.path().join("schedstat"))?;
-    }
-    Ok(sum)
+/// Nanoseconds of a process's living threads.
+#[derive(Clone, Copy, Default)]
+pub struct Time {
+    /// They ran, in user space and in the kernel, softirqs inside their calls included.
+    pub ran_ns: u64,
+    /// They were ready to run, and something else had the CPU.
+    pub waited_ns: u64,
 }
 
-fn run_ns(schedstat: &Path) -> Result<u64, Failure> {
-    let text = fs::read_to_string(schedstat)?;
-    let first = text.split_whitespace().next().ok_or("an empty schedstat")?;
-    Ok(first.parse()?)
+impl Time {
+    /// Of a process until now.
+    pub fn of(process: u32) -> Result<Self, Failure> {
+        let mut sum = Self::default();
+        for task in fs::read_dir(format!("/proc/{process}/task"))? {
+            let text = fs::read_to_string(task?.path().join("schedstat"))?;
+            let mut words = text.split_whitespace().map(str::parse::<u64>);
+            let mut next = || words.next().ok_or("schedstat is cut short");
+            sum.ran_ns += next()??;
+            sum.waited_ns += next()??;
+        }
+        Ok(sum)
+    }
+
+    /// What came since; a thread that has ended takes its time with it.
+    pub fn since(self, earlier: Self) -> Self {
+        Self {
+            ran_ns: self.ran_ns.saturating_sub(earlier.ran_ns),
+            waited_ns: self.waited_ns.saturating_sub(earlier.waited_ns),
+        }
+    }
 }

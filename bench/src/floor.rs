@@ -4,12 +4,10 @@
 //! [`sender`] is what a broadcast cannot be cheaper than; [`replier`] is that for whatever is answered:
 //! a connection, a subscription, an API call; [`discarder`] for what is read from Redis.
 
-use std::io::{BufRead, BufReader};
-use std::net::{Ipv4Addr, SocketAddr};
-use std::process::Stdio;
+use std::net::SocketAddr;
 
 use crate::Failure;
-use crate::process::{Process, spawn_on_sender_cpu};
+use crate::process::{Process, start_on_own_port};
 
 pub mod discarder;
 pub mod replier;
@@ -66,15 +64,10 @@ impl Command {
     }
 }
 
-/// Starts one of the loops; it says on stdout which port it listens on.
+/// Starts one of the loops.
 pub fn start(role: &str, arguments: &[String]) -> Result<(Process, SocketAddr), Failure> {
     let mut command = std::process::Command::new(std::env::current_exe()?);
-    command.arg(role).args(arguments).stdout(Stdio::piped());
-    let mut process = spawn_on_sender_cpu(&mut command)?;
-    let mut port = String::new();
-    BufReader::new(process.0.stdout.take().ok_or("no stdout")?).read_line(&mut port)?;
-    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port.trim().parse()?));
-    Ok((process, address))
+    start_on_own_port(command.arg(role).args(arguments))
 }
 
 #[cfg(test)]

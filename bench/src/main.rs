@@ -68,6 +68,10 @@ fn measure(run: &Run, other: Option<Contender>) -> Result<bool, Failure> {
     process::raise_file_limit();
     cpu::pin(cpu::RECEIVER)?;
     let mut contenders = Contender::ours(&run.binary()?);
+    match Contender::uws() {
+        Ok(uws) => contenders.push(uws),
+        Err(why) => eprintln!("uWebSockets is not measured: {why}"),
+    }
     contenders.extend(other);
     let mut report = Report::new(run.effort());
     println!("{}", report.head());

@@ -2,23 +2,24 @@
 
 use std::time::{Duration, Instant};
 
-use crate::{Failure, cpu};
+use crate::Failure;
+use crate::cpu::Time;
 
 /// What a process and the load generator have used of their CPUs since some moment.
 pub struct Meter {
     process: Option<u32>,
-    theirs: u64,
-    own: u64,
+    theirs: Option<Time>,
+    own: Time,
     started: Instant,
 }
 
 /// What was used in between.
 #[derive(Clone, Copy)]
 pub struct Usage {
-    /// Nanoseconds that the measured process ran, where that is known.
-    pub cpu_ns: Option<u64>,
-    /// Nanoseconds that the load generator ran.
-    pub own_ns: u64,
+    /// The measured process, where it is known.
+    pub theirs: Option<Time>,
+    /// The load generator.
+    pub own: Time,
     /// What the clock says.
     pub elapsed: Duration,
 }
@@ -28,22 +29,22 @@ impl Meter {
     pub fn start(process: Option<u32>) -> Result<Self, Failure> {
         Ok(Self {
             process,
-            theirs: used_ns(process)?.unwrap_or_default(),
-            own: cpu::used_ns(std::process::id())?,
+            theirs: process.map(Time::of).transpose()?,
+            own: Time::of(std::process::id())?,
             started: Instant::now(),
         })
     }
 
     /// Ends it.
     pub fn stop(self) -> Result<Usage, Failure> {
+        let elapsed = self.started.elapsed();
+        let theirs = self.process.map(Time::of).transpose()?;
         Ok(Usage {
-            elapsed: self.started.elapsed(),
-            cpu_ns: used_ns(self.process)?.map(|now| now.saturating_sub(self.theirs)),
-            own_ns: cpu::used_ns(std::process::id())? - self.own,
+            theirs: theirs
+                .zip(self.theirs)
+                .map(|(now, before)| now.since(before)),
+            own: Time::of(std::process::id())?.since(self.own),
+            elapsed,
         })
     }
-}
-
-fn used_ns(process: Option<u32>) -> Result<Option<u64>, Failure> {
-    process.map(cpu::used_ns).transpose()
 }

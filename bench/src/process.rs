@@ -1,6 +1,7 @@
 //! Processes that are measured: started on the senders' CPU, gone when the run ends.
 
-use std::net::{SocketAddr, TcpStream};
+use std::io::{BufRead, BufReader};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -59,6 +60,16 @@ pub fn spawn_on_sender_cpu(command: &mut Command) -> Result<Process, Failure> {
     let child = command.spawn();
     cpu::pin(cpu::RECEIVER)?;
     Ok(Process(child?))
+}
+
+/// Runs a child that says on stdout which port of this host it listens on.
+pub fn start_on_own_port(command: &mut Command) -> Result<(Process, SocketAddr), Failure> {
+    let mut process = spawn_on_sender_cpu(command.stdout(Stdio::piped()))?;
+    let mut said = String::new();
+    BufReader::new(process.0.stdout.take().ok_or("no stdout")?).read_line(&mut said)?;
+    let port = said.trim().parse();
+    let port = port.map_err(|_| format!("a process says {said:?} and not its port"))?;
+    Ok((process, SocketAddr::from((Ipv4Addr::LOCALHOST, port))))
 }
 
 /// Waits until somebody listens there.

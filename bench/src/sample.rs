@@ -19,6 +19,8 @@ pub struct Sample {
     pub busy: Option<f64>,
     /// The part of the time that the load generator ran.
     pub own_busy: f64,
+    /// The part of the time that one of the two was ready and had no CPU.
+    pub waited: f64,
     /// What was received.
     pub tally: Tally,
 }
@@ -26,14 +28,16 @@ pub struct Sample {
 impl Sample {
     /// A round whose cost is CPU, for each frame that came.
     pub fn of_cpu(load: String, usage: Usage, tally: Tally) -> Self {
+        let theirs = usage.theirs.unwrap_or_default();
         let share = |ns: u64| ns as f64 / usage.elapsed.as_nanos() as f64;
         Self {
             load,
-            cost: usage.cpu_ns,
+            cost: usage.theirs.map(|time| time.ran_ns),
             units: tally.frames,
             elapsed: usage.elapsed,
-            busy: usage.cpu_ns.map(share),
-            own_busy: share(usage.own_ns),
+            busy: usage.theirs.map(|time| share(time.ran_ns)),
+            own_busy: share(usage.own.ran_ns),
+            waited: share(usage.own.waited_ns.max(theirs.waited_ns)),
             tally,
         }
     }
@@ -47,6 +51,7 @@ impl Sample {
             elapsed: Duration::ZERO,
             busy: None,
             own_busy: 0.0,
+            waited: 0.0,
             tally,
         }
     }

@@ -23,6 +23,10 @@ const EVENTS_AHEAD_MAX: u64 = 1000;
 const SILENCE: Duration = Duration::from_secs(5);
 /// The longest wait before looking whether there is room again.
 const GLANCE: Duration = Duration::from_millis(10);
+/// After so long no more bursts are sent: a slow server is measured by fewer.
+const BURSTS_MAX: Duration = Duration::from_secs(2);
+/// At a rate the same is so after so many times as long as it should take.
+const LATE_MAX: u32 = 2;
 /// Events before the first round, so that every path is warm.
 pub const WARM_UP: u64 = 20;
 
@@ -169,11 +173,12 @@ impl Stage {
             Load::Bursts(size) => self.bursts(size, events)?,
             Load::Rate(rate) => {
                 let pace = Pace::from_now(rate);
-                self.open_loop(events, |number| pace.at(number), &pace)?
+                let longest = pace.at(events).saturating_duration_since(pace.at(0)) * LATE_MAX;
+                self.open_loop(events, longest, |number| pace.at(number), &pace)?
             }
             Load::Flood => {
                 let now = Instant::now();
-                self.open_loop(events, |_| now, &Untimed)?
+                self.open_loop(events, Duration::MAX, |_| now, &Untimed)?
             }
         };
         let usage = meter.stop()?;
@@ -181,10 +186,11 @@ impl Stage {
         Ok(Sample::of_cpu(name, usage, tally))
     }
 
-    /// Gives how many events were sent: fewer where one did not come.
+    /// Gives how many events were sent: fewer where one did not come, or time was up.
     fn bursts(&mut self, size: u64, events: u64) -> Result<u64, Failure> {
+        let started = Instant::now();
         let mut next = 0;
-        while next < events {
+        while next < events && started.elapsed() < BURSTS_MAX {
             let end = events.min(next + size);
             for number in next..end {
                 self.source.queue(number)?;
@@ -200,19 +206,25 @@ impl Stage {
             next = end;
         }
         self.settle()?;
-        Ok(events)
+        Ok(next)
     }
 
+    /// Gives how many events were sent: fewer where time was up.
     fn open_loop(
         &mut self,
-        events: u64,
+        mut events: u64,
+        longest: Duration,
         at: impl Fn(u64) -> Instant,
         due: &dyn Schedule,
     ) -> Result<u64, Failure> {
         let ahead = (AHEAD_MAX / self.deliveries).clamp(1, EVENTS_AHEAD_MAX);
+        let started = Instant::now();
         let mut next = 0;
-        let mut last_news = Instant::now();
+        let mut last_news = started;
         while self.receiver.frames() < events * self.deliveries && last_news.elapsed() < SILENCE {
+            if started.elapsed() > longest {
+                events = next;
+            }
             let end = events.min(self.receiver.frames() / self.deliveries + ahead);
             while next < end && at(next) <= Instant::now() {
                 self.source.queue(next)?;

@@ -12,6 +12,8 @@ use crate::tally::Tally;
 
 /// From this share of its CPU on the load generator is what limits.
 const OWN_BUSY_MAX: f64 = 0.95;
+/// From this share of the time on something else took the CPUs.
+const WAITED_MAX: f64 = 0.1;
 
 /// The figure in the middle.
 pub fn median(figures: impl Iterator<Item = f64>) -> f64 {
@@ -64,6 +66,7 @@ struct Figures {
     per_second: Option<f64>,
     busy: Option<f64>,
     own_busy: f64,
+    waited: f64,
 }
 
 impl Table {
@@ -200,6 +203,7 @@ impl Table {
             per_second: row.median(Sample::per_second),
             busy: row.median(|sample| sample.busy),
             own_busy: median(row.samples.iter().map(|sample| sample.own_busy)),
+            waited: median(row.samples.iter().map(|sample| sample.waited)),
         }
     }
 
@@ -241,15 +245,20 @@ impl Row {
     }
 
     fn write(&self, figures: &Figures, text: &mut String) {
-        let limit = if figures.own_busy > OWN_BUSY_MAX {
-            "  the load generator is the limit"
-        } else {
-            ""
-        };
+        let mut remarks = String::new();
+        if figures.own_busy > OWN_BUSY_MAX {
+            remarks += "  the load generator is the limit";
+        }
+        if figures.waited > WAITED_MAX {
+            remarks += &format!(
+                "  {:.0} % of the time without a CPU",
+                100.0 * figures.waited
+            );
+        }
         // A String takes everything.
         let _ = writeln!(
             text,
-            "{:>9} {:>6}  {:<35} {:<15} {:<6} {:>9} {:>6} {:>9} {:>6} {:>11} {:>5} {:>5}{limit}",
+            "{:>9} {:>6}  {:<35} {:<15} {:<6} {:>9} {:>6} {:>9} {:>6} {:>11} {:>5} {:>5}{remarks}",
             shown(figures.per_unit, 0),
             shown(figures.against_baseline, 2),
             self.load,
@@ -277,6 +286,7 @@ impl Row {
             },
             "per_second": figures.per_second,
             "busy": figures.busy, "load_generator_busy": figures.own_busy,
+            "waited": figures.waited,
             "rounds": self.samples.iter().map(Sample::per_unit).collect::<Vec<_>>(),
         })
     }

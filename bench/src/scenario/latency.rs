@@ -19,14 +19,13 @@ pub const SCENARIO: Scenario = Scenario {
 
 const SOCKETS: usize = 100;
 const RATE: u64 = 100;
-/// Seconds of a round.
-const SECONDS: (u64, u64) = (5, 2);
+const EVENTS: (u64, u64) = (400, 200);
 
 fn round(contender: &Contender, effort: Effort) -> Result<Vec<Sample>, Failure> {
     let mut stage = Stage::to_all(contender, SOCKETS)?;
     stage.warm_up()?;
     let load = Load::Rate(RATE);
     let name = format!("{SOCKETS} sockets, {}", load.name());
-    let events = RATE * effort.pick(SECONDS.0, SECONDS.1);
+    let events = effort.pick(EVENTS.0, EVENTS.1);
     Ok(vec![stage.measure(name, load, events)?])
 }

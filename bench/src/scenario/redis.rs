@@ -59,8 +59,8 @@ fn round(contender: &Contender, effort: Effort) -> Result<Vec<Sample>, Failure> 
     let events = effort.pick(EVENTS.0, EVENTS.1);
     match contender {
         Contender::Floor(Driver::Epoll) => floor(messages),
-        // The bare subscriber is one loop only, and another server's Redis is its own affair.
-        Contender::Floor(Driver::Uring) | Contender::Other(_) => Ok(Vec::new()),
+        // The bare subscriber is one loop only, and other servers' Redis is their own affair.
+        Contender::Floor(Driver::Uring) | Contender::Uws | Contender::Other(_) => Ok(Vec::new()),
         Contender::Slapback(driver, binary) => {
             let mut samples = ingest(*driver, binary, messages, events)?;
             samples.push(bus(*driver, binary, events)?);

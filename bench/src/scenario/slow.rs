@@ -21,9 +21,9 @@ const ALL_READ: &str = "all read";
 const SOME_STOPPED: &str = "1 of 100 has stopped";
 const SOCKETS: usize = 1000;
 const STOPPED: usize = SOCKETS / 100;
-/// Events a second; a round is long enough for a backlog to reach its limit.
+/// Events a second; a whole round is long enough for a backlog to reach its limit.
 const RATE: u64 = 2000;
-const SECONDS: (u64, u64) = (5, 2);
+const SECONDS: (u64, u64) = (4, 2);
 
 fn round(contender: &Contender, effort: Effort) -> Result<Vec<Sample>, Failure> {
     // The bare loop keeps no backlog: it would wait for those who have stopped.

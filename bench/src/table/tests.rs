@@ -15,6 +15,7 @@ fn sample(cost: Option<u64>, own_busy: f64) -> Sample {
         elapsed: Duration::from_secs(1),
         busy: Some(0.5),
         own_busy,
+        waited: 0.0,
         tally: Tally::of_answers(100, 100).unwrap(),
     }
 }
@@ -72,6 +73,15 @@ fn a_line_leads_with_the_cost_and_says_who_was_the_limit() {
     assert_eq!(words[..2], ["20", "2.00"]);
     assert!(lines[3].ends_with("the load generator is the limit"));
     assert!(!lines[2].contains("limit"));
+}
+
+#[test]
+fn a_round_without_its_cpus_says_so() {
+    let mut table = Table::new(ALL[0]);
+    let mut disturbed = sample(Some(1), 0.2);
+    disturbed.waited = 0.25;
+    table.add(&server(Driver::Uring), disturbed).unwrap();
+    assert!(table.text().contains("  25 % of the time without a CPU\n"));
 }
 
 #[test]
