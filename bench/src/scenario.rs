@@ -14,6 +14,7 @@ mod idle;
 mod latency;
 mod million;
 mod redis;
+mod rush;
 mod slow;
 mod storm;
 mod whisper;
@@ -37,7 +38,7 @@ pub struct Scenario {
 }
 
 /// All scenarios, in the order in which they run.
-pub const ALL: [&Scenario; 10] = [
+pub const ALL: [&Scenario; 11] = [
     &fanout::SCENARIO,
     &latency::SCENARIO,
     &whisper::SCENARIO,
@@ -46,6 +47,7 @@ pub const ALL: [&Scenario; 10] = [
     &channels::SCENARIO,
     &idle::SCENARIO,
     &storm::SCENARIO,
+    &rush::SCENARIO,
     &http::SCENARIO,
     &slow::SCENARIO,
 ];
@@ -111,8 +113,13 @@ impl Scenario {
                 let (name, seconds) = (self.name, started.elapsed().as_secs());
                 let (who, driver) = (contender.who(), contender.driver());
                 eprintln!("{name}: round {round} of {rounds}, {who} {driver}, {seconds} s");
-                for sample in (self.round)(contender, effort)? {
-                    table.add(contender, sample)?;
+                match (self.round)(contender, effort) {
+                    Ok(samples) => {
+                        for sample in samples {
+                            table.add(contender, sample)?;
+                        }
+                    }
+                    Err(failure) => table.fail(contender, failure.as_ref()),
                 }
             }
         }

@@ -1,5 +1,6 @@
 //! The figures of one scenario: medians over the rounds, as text and as JSON.
 
+use std::error::Error;
 use std::fmt::Write as _;
 
 use serde_json::{Value, json};
@@ -32,6 +33,8 @@ pub struct Table {
     baseline: Baseline,
     /// Why nothing was measured.
     skipped: Option<String>,
+    /// Rounds that came to nothing: whose and why.
+    failures: Vec<String>,
     rows: Vec<Row>,
 }
 
@@ -77,6 +80,7 @@ impl Table {
             unit: scenario.unit,
             baseline: scenario.baseline,
             skipped: None,
+            failures: Vec::new(),
             rows: Vec::new(),
         }
     }
@@ -109,9 +113,17 @@ impl Table {
         Ok(())
     }
 
-    /// Whether every frame of every round came once, in order.
+    /// Takes a round in that came to nothing.
+    pub fn fail(&mut self, contender: &Contender, why: &dyn Error) {
+        let (who, driver) = (contender.who(), contender.driver());
+        let failure = format!("{who} {driver} failed: {why}");
+        eprintln!("{}: {failure}", self.name);
+        self.failures.push(failure);
+    }
+
+    /// Whether every round was held, and every frame of it came once, in order.
     pub fn is_exact(&self) -> bool {
-        self.rows.iter().all(|row| row.tally.is_exact())
+        self.failures.is_empty() && self.rows.iter().all(|row| row.tally.is_exact())
     }
 
     /// One line per contender and load, and one for what went wrong in all.
@@ -123,7 +135,7 @@ impl Table {
         let mut text = format!(
             "{name}: {unit}; \"x\" is against {baseline}\n\
              {:>9} {:>6}  {:<35} {:<15} {:<6} {:>9} {:>6} {:>9} {:>6} {:>11} {:>5} {:>5}\n",
-            "first",
+            "cost",
             "x",
             "load",
             "who",
@@ -138,6 +150,9 @@ impl Table {
         );
         for row in self.by_load() {
             row.write(&self.figures(row), &mut text);
+        }
+        for failure in &self.failures {
+            text += &format!("{name}: {failure}\n");
         }
         let [lost, doubled, reordered] = self.wrong();
         text + &format!("{name}: lost {lost}, doubled {doubled}, reordered {reordered}")
@@ -161,7 +176,7 @@ impl Table {
             .map(|row| row.json(&self.figures(row)));
         json!({
             "scenario": self.name, "unit": self.unit, "baseline": self.baseline.name(),
-            "skipped": self.skipped, "exact": self.is_exact(),
+            "skipped": self.skipped, "failures": self.failures, "exact": self.is_exact(),
             "rows": rows.collect::<Vec<_>>(),
         })
     }

@@ -39,8 +39,8 @@ fn round(contender: &Contender, effort: Effort) -> Result<Vec<Sample>, Failure> 
     Ok(vec![Sample::of_cpu(name, meter.stop()?, tally)])
 }
 
-/// Gives how many did all of it.
-fn come_and_go(server: &Server, sockets: u64) -> Result<u64, Failure> {
+/// Lets at least so many do all of it, and gives how many did.
+pub fn come_and_go(server: &Server, sockets: u64) -> Result<u64, Failure> {
     let channels = [CHANNEL.to_owned()];
     let mut gone = 0;
     while gone < sockets {

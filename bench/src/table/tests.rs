@@ -111,3 +111,15 @@ fn one_lost_frame_spoils_the_table() {
     assert!(!table.is_exact());
     assert_eq!(table.json()["exact"], false);
 }
+
+#[test]
+fn a_round_that_failed_is_told_and_the_others_stand() {
+    let mut table = table();
+    let why: crate::Failure = "nobody is there".into();
+    table.fail(&server(Driver::Uring), why.as_ref());
+    assert!(!table.is_exact());
+    let text = table.text();
+    assert!(text.contains("\nfanout: slapback uring failed: nobody is there\n"));
+    assert!(text.ends_with("fanout: lost 0, doubled 0, reordered 0"));
+    assert_eq!(table.json()["rows"].as_array().unwrap().len(), 2);
+}
