@@ -6,7 +6,14 @@
 use std::fmt::Write as _;
 
 use crate::contender::{FLOOR, OURS};
-use crate::table::{Bar, Table};
+use crate::table::{Figures, Row, Table};
+
+/// One contender of a panel.
+struct Bar {
+    name: String,
+    figure: f64,
+    against: Option<f64>,
+}
 
 /// What is drawn, in this order: the scenario, its load, and what to call it.
 const PANELS: [(&str, &str, &str); 6] = [
@@ -53,7 +60,7 @@ pub fn svg(tables: &[Table], caption: &str) -> Option<String> {
     let mut y = MARGIN;
     for (scenario, load, title) in PANELS {
         let table = tables.iter().find(|table| table.name == scenario);
-        let bars = table.map(|table| table.bars(load)).unwrap_or_default();
+        let bars = table.map(|table| bars(table, load)).unwrap_or_default();
         if !bars.is_empty() {
             panel(&mut body, &mut y, title, &bars);
         }
@@ -70,6 +77,19 @@ pub fn svg(tables: &[Table], caption: &str) -> Option<String> {
          <style>.title {{ font-weight: bold }} .note {{ fill: #667; font-size: 11px }}</style>\n\
          <rect width=\"{WIDTH}\" height=\"{height}\" fill=\"#fff\"/>\n{body}</svg>\n"
     ))
+}
+
+/// The contenders under a load whose cost is known.
+fn bars(table: &Table, load: &str) -> Vec<Bar> {
+    let rows = table.under(load).into_iter();
+    let bar = |(row, figures): (&Row, Figures)| {
+        Some(Bar {
+            name: format!("{} {}", row.who, row.driver),
+            figure: figures.per_unit?,
+            against: figures.against_baseline,
+        })
+    };
+    rows.filter_map(bar).collect()
 }
 
 fn panel(body: &mut String, y: &mut usize, title: &str, bars: &[Bar]) {

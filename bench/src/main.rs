@@ -35,6 +35,7 @@ mod source;
 mod stage;
 mod table;
 mod tally;
+mod targets;
 mod wire;
 
 /// Whatever ends a run: a sentence for the operator.
@@ -79,6 +80,9 @@ fn measure(run: &Run, other: Option<Contender>) -> Result<bool, Failure> {
         let table = scenario.run(&contenders, run.effort())?;
         println!("\n{}", table.text());
         report.add(table);
+    }
+    if let Some(targets) = report.targets() {
+        println!("\n{targets}");
     }
     let file = report.write(&run.out)?;
     println!("\nwritten to {}", file.display());

@@ -9,7 +9,7 @@ use crate::host::Host;
 use crate::process::SHARDS;
 use crate::scenario::Effort;
 use crate::table::Table;
-use crate::{Failure, chart};
+use crate::{Failure, chart, targets};
 
 /// One run.
 pub struct Report {
@@ -39,6 +39,11 @@ impl Report {
         self.tables.push(table);
     }
 
+    /// What this server is held to, where something of it was measured.
+    pub fn targets(&self) -> Option<String> {
+        targets::text(&self.tables)
+    }
+
     /// Whether every frame of every scenario came once, in order.
     pub fn is_exact(&self) -> bool {
         self.tables.iter().all(Table::is_exact)
@@ -51,7 +56,7 @@ impl Report {
         let tables: Vec<_> = self.tables.iter().map(Table::json).collect();
         let report = json!({
             "host": self.host.json(), "effort": self.effort.name(), "shards": SHARDS,
-            "scenarios": tables,
+            "scenarios": tables, "targets": targets::json(&self.tables),
         });
         fs::write(
             directory.join(format!("{stem}.json")),
@@ -61,7 +66,10 @@ impl Report {
             fs::write(directory.join(format!("{stem}.svg")), chart)?;
         }
         let texts = self.tables.iter().map(Table::text);
-        let text: Vec<String> = std::iter::once(self.head()).chain(texts).collect();
+        let text: Vec<String> = std::iter::once(self.head())
+            .chain(texts)
+            .chain(self.targets())
+            .collect();
         let file = directory.join(format!("{stem}.txt"));
         fs::write(&file, format!("{}\n", text.join("\n\n")))?;
         Ok(file)

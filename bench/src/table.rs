@@ -38,35 +38,32 @@ pub struct Table {
     rows: Vec<Row>,
 }
 
-/// One contender under one load, as the chart shows it.
-pub struct Bar {
-    /// The contender.
-    pub name: String,
-    /// What the first column says.
-    pub figure: f64,
-    /// And the second.
-    pub against: Option<f64>,
-}
-
 /// All rounds of one contender under one load.
-struct Row {
+pub struct Row {
     load: String,
-    who: String,
-    driver: &'static str,
+    /// The contender.
+    pub who: String,
+    /// How it sends.
+    pub driver: &'static str,
     samples: Vec<Sample>,
     tally: Tally,
 }
 
 /// What the columns say of a row; `None` where there is nothing to say.
-struct Figures {
-    per_unit: Option<f64>,
-    /// Against what the floor pays under the same load.
-    against_baseline: Option<f64>,
-    p50_us: Option<f64>,
-    p50_against_baseline: Option<f64>,
+pub struct Figures {
+    /// The cost of one delivery, or whatever the table counts.
+    pub per_unit: Option<f64>,
+    /// That against what the baseline pays.
+    pub against_baseline: Option<f64>,
+    /// Microseconds within which half of the frames came.
+    pub p50_us: Option<f64>,
+    /// Those against the baseline's.
+    pub p50_against_baseline: Option<f64>,
     p99_us: Option<f64>,
-    p99_against_baseline: Option<f64>,
-    per_second: Option<f64>,
+    /// The time in which 99 of 100 frames came against the baseline's.
+    pub p99_against_baseline: Option<f64>,
+    /// How many there were in a second.
+    pub per_second: Option<f64>,
     busy: Option<f64>,
     own_busy: f64,
     waited: f64,
@@ -181,18 +178,10 @@ impl Table {
         })
     }
 
-    /// The contenders under a load whose cost is known.
-    pub fn bars(&self, load: &str) -> Vec<Bar> {
+    /// The rows of a load, and what their columns say.
+    pub fn under(&self, load: &str) -> Vec<(&Row, Figures)> {
         let rows = self.rows.iter().filter(|row| row.load == load);
-        let bar = |row: &Row| {
-            let figures = self.figures(row);
-            Some(Bar {
-                name: format!("{} {}", row.who, row.driver),
-                figure: figures.per_unit?,
-                against: figures.against_baseline,
-            })
-        };
-        rows.filter_map(bar).collect()
+        rows.map(|row| (row, self.figures(row))).collect()
     }
 
     /// Those under one load stand together, so that they can be compared.

@@ -1,0 +1,199 @@
+//! What Slapback holds itself to: figures of a run beside their limits.
+//!
+//! The report shows them. A figure that misses its limit fails nothing: a machine with neighbours
+//! misses some by itself.
+
+use serde_json::{Value, json};
+
+use Figure::{Cost, CostAgainst, P50, P50Against, P99Against, PerSecond};
+
+use crate::contender::Driver::{self, Epoll, Uring};
+use crate::contender::OURS;
+use crate::table::{Figures, Table};
+
+/// One of them: scenario, load, drivers, figure, limit.
+type Target = (&'static str, &'static str, &'static [Driver], Figure, f64);
+
+/// Which figure of a row is held to a limit.
+#[derive(Clone, Copy)]
+enum Figure {
+    Cost,
+    CostAgainst,
+    P50,
+    P50Against,
+    P99Against,
+    /// The only one that is to be high.
+    PerSecond,
+}
+
+const BOTH: &[Driver] = &[Uring, Epoll];
+
+/// Costs are CPU nanoseconds, of `idle` bytes; 16,667 ns a call are 60,000 calls a second.
+#[rustfmt::skip] // one line each
+const TARGETS: [Target; 14] = [
+    ("fanout", "1000 sockets, one at a time", &[Uring], CostAgainst, 1.1),
+    ("fanout", "1000 sockets, one at a time", &[Epoll], CostAgainst, 1.15),
+    ("fanout", "1000 sockets, 2000 events/s", BOTH, Cost, 500.0),
+    ("fanout", "1000 sockets, 10000 events/s", BOTH, Cost, 100.0),
+    ("fanout", "1 sockets, one at a time", BOTH, P50, 100.0),
+    ("latency", "100 sockets, 100 events/s", BOTH, P50Against, 1.3),
+    ("latency", "100 sockets, 100 events/s", BOTH, P99Against, 1.3),
+    ("whisper", "1000 sockets, one at a time", BOTH, Cost, 7000.0),
+    ("redis", "broadcaster, a backlog", BOTH, PerSecond, 1e6),
+    ("idle", "process", BOTH, Cost, 1229.0),
+    ("storm", "64 at once", BOTH, Cost, 45_000.0),
+    ("rush", "amid a storm", BOTH, P99Against, 3.0),
+    ("http", "64 connections", BOTH, Cost, 16_667.0),
+    ("slow", "1 of 100 has stopped", BOTH, P99Against, 3.0),
+];
+
+/// One line per target that was measured; `None` if none was.
+pub fn text(tables: &[Table]) -> Option<String> {
+    let lines: Vec<String> = outcomes(tables).map(|outcome| outcome.line()).collect();
+    (!lines.is_empty()).then(|| format!("targets\n{}", lines.join("\n")))
+}
+
+/// The same for machines.
+pub fn json(tables: &[Table]) -> Value {
+    outcomes(tables).map(|outcome| outcome.json()).collect()
+}
+
+/// A target and what this run gave.
+struct Outcome {
+    target: &'static Target,
+    driver: &'static str,
+    found: f64,
+}
+
+fn outcomes(tables: &[Table]) -> impl Iterator<Item = Outcome> {
+    TARGETS.iter().flat_map(|target| {
+        let (scenario, load, drivers, figure, _) = target;
+        let table = tables.iter().find(|table| table.name == *scenario);
+        let rows = table.map(|table| table.under(load)).unwrap_or_default();
+        rows.into_iter().filter_map(move |(row, figures)| {
+            let is_held = |driver: &Driver| row.who == OURS && row.driver == driver.name();
+            drivers.iter().any(is_held).then_some(Outcome {
+                target,
+                driver: row.driver,
+                found: figure.of(&figures)?,
+            })
+        })
+    })
+}
+
+impl Figure {
+    fn of(self, figures: &Figures) -> Option<f64> {
+        match self {
+            Self::Cost => figures.per_unit,
+            Self::CostAgainst => figures.against_baseline,
+            Self::P50 => figures.p50_us,
+            Self::P50Against => figures.p50_against_baseline,
+            Self::P99Against => figures.p99_against_baseline,
+            Self::PerSecond => figures.per_second,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Cost => "cost",
+            Self::CostAgainst => "cost, x",
+            Self::P50 => "p50 us",
+            Self::P50Against => "p50, x",
+            Self::P99Against => "p99, x",
+            Self::PerSecond => "per second",
+        }
+    }
+
+    /// How a limit of it is written.
+    fn bound(self) -> &'static str {
+        match self {
+            Self::PerSecond => ">=",
+            _ => "<=",
+        }
+    }
+
+    fn digits(self) -> usize {
+        match self {
+            Self::Cost | Self::P50 | Self::PerSecond => 0,
+            Self::CostAgainst | Self::P50Against | Self::P99Against => 2,
+        }
+    }
+}
+
+impl Outcome {
+    fn is_met(&self) -> bool {
+        let (.., figure, limit) = *self.target;
+        match figure {
+            Figure::PerSecond => self.found >= limit,
+            _ => self.found <= limit,
+        }
+    }
+
+    fn line(&self) -> String {
+        let (scenario, load, _, figure, limit) = *self.target;
+        let met = if self.is_met() { "met" } else { "missed" };
+        let (name, bound, digits) = (figure.name(), figure.bound(), figure.digits());
+        let (driver, found) = (self.driver, self.found);
+        format!(
+            "{met:<7} {scenario:<8} {load:<30} {driver:<6} {name:<11} {found:>9.digits$} \
+             {bound} {limit:.digits$}"
+        )
+    }
+
+    fn json(&self) -> Value {
+        let (scenario, load, _, figure, limit) = *self.target;
+        json!({
+            "scenario": scenario, "load": load, "driver": self.driver, "figure": figure.name(),
+            "found": self.found, "bound": figure.bound(), "limit": limit, "met": self.is_met(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::contender::Contender;
+    use crate::sample::Sample;
+    use crate::scenario::ALL;
+    use crate::tally::Tally;
+
+    /// One event to everybody for so much on the floor and so much on this server.
+    fn tables(floor: u64, ours: u64) -> [Table; 1] {
+        let mut table = Table::new(ALL[0]);
+        for (contender, cost) in [
+            (Contender::Floor(Uring), floor),
+            (Contender::Slapback(Uring, "slapback".into()), ours),
+        ] {
+            let load = "1000 sockets, one at a time".to_owned();
+            let sample = Sample::of_bytes(load, cost, 1, Tally::new().unwrap());
+            table.add(&contender, sample).unwrap();
+        }
+        [table]
+    }
+
+    #[test]
+    fn a_figure_stands_beside_its_limit() {
+        let words = |ours| {
+            let text = text(&tables(1000, ours)).unwrap();
+            let line = text.lines().nth(1).unwrap().to_owned();
+            let words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+            (words[0].clone(), words[words.len() - 3..].join(" "))
+        };
+        assert_eq!(words(1100), ("met".into(), "1.10 <= 1.10".into()));
+        assert_eq!(words(1200), ("missed".into(), "1.20 <= 1.10".into()));
+        assert_eq!(json(&tables(1000, 1200))[0]["met"], false);
+    }
+
+    #[test]
+    fn what_was_not_measured_is_not_judged() {
+        assert!(text(&[]).is_none());
+        assert_eq!(text(&tables(1, 1)).unwrap().lines().count(), 2);
+    }
+
+    #[test]
+    fn every_target_is_of_a_scenario() {
+        for (scenario, ..) in TARGETS {
+            assert!(ALL.iter().any(|known| known.name == scenario), "{scenario}");
+        }
+    }
+}
