@@ -1,4 +1,4 @@
-//! One WebSocket client as it comes: connects, subscribes, and is then handed to the receiver.
+//! WebSocket clients as they come: they connect, subscribe, and are then handed to the receiver.
 //!
 //! Blocking, for what happens before a measurement. Speaks just enough of the protocol.
 
@@ -7,12 +7,15 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use crate::Failure;
+use crate::contender::Server;
 use crate::message::{App, client_frame};
 use crate::receiver::split_frame;
 
 /// The server has so long to answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// Clients that are at the same step.
+pub const AT_ONCE: usize = 64;
 /// Close with the code for a normal end, under a mask of zeros.
 const CLOSE: &[u8] = b"\x88\x82\0\0\0\0\x03\xe8";
 
@@ -54,15 +57,27 @@ pub fn socket_id(hello: &[u8]) -> Option<String> {
 }
 
 impl Client {
-    /// Connects and waits for the server's hello.
-    pub fn connect(address: SocketAddr, key: &str) -> Result<Self, Failure> {
-        let mut client = Self::dial(address, key)?;
-        client.greet()?;
-        Ok(client)
+    /// So many clients of a server, each on all of these channels.
+    pub fn join(server: &Server, channels: &[String], count: usize) -> Result<Vec<Self>, Failure> {
+        let mut joined = Vec::with_capacity(count);
+        while joined.len() < count {
+            let more = AT_ONCE.min(count - joined.len());
+            let dial = |_| Self::dial(server.address, &server.app.key);
+            let mut clients = (0..more).map(dial).collect::<Result<Vec<_>, _>>()?;
+            for client in &mut clients {
+                client.greet()?;
+                client.ask(&server.app, channels)?;
+            }
+            for client in &mut clients {
+                client.confirm(channels.len())?;
+            }
+            joined.extend(clients);
+        }
+        Ok(joined)
     }
 
     /// Connects and asks for a WebSocket.
-    pub fn dial(address: SocketAddr, key: &str) -> Result<Self, Failure> {
+    fn dial(address: SocketAddr, key: &str) -> Result<Self, Failure> {
         let mut stream = TcpStream::connect(address)?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(PATIENCE))?;
@@ -75,21 +90,15 @@ impl Client {
     }
 
     /// Waits for the server's hello.
-    pub fn greet(&mut self) -> Result<(), Failure> {
+    fn greet(&mut self) -> Result<(), Failure> {
         self.hear_head()?;
         let hello = self.hear("connection_established")?;
         self.socket_id = socket_id(&hello).ok_or("the server's hello has no socket id")?;
         Ok(())
     }
 
-    /// Subscribes to all of these and waits until the server has said so of each.
-    pub fn subscribe(&mut self, app: &App, channels: &[String]) -> Result<(), Failure> {
-        self.ask(app, channels)?;
-        self.confirm(channels.len())
-    }
-
     /// Asks for all of these channels.
-    pub fn ask(&mut self, app: &App, channels: &[String]) -> Result<(), Failure> {
+    fn ask(&mut self, app: &App, channels: &[String]) -> Result<(), Failure> {
         let mut frames = Vec::new();
         for channel in channels {
             frames.extend(subscription(app, &self.socket_id, channel)?);
@@ -98,7 +107,7 @@ impl Client {
     }
 
     /// Waits until the server has said of so many channels that the client is on them.
-    pub fn confirm(&mut self, channels: usize) -> Result<(), Failure> {
+    fn confirm(&mut self, channels: usize) -> Result<(), Failure> {
         for _ in 0..channels {
             self.hear("subscription_succeeded")?;
         }

@@ -31,15 +31,6 @@ pub struct App {
 }
 
 impl App {
-    /// An app of which only the key is known, which is enough for public channels.
-    pub fn public(key: &str) -> Self {
-        Self {
-            id: String::new(),
-            key: key.to_owned(),
-            secret: String::new(),
-        }
-    }
-
     /// What lets a socket onto a private channel.
     pub fn auth(&self, socket_id: &str, channel: &str) -> Result<String, Failure> {
         let signature = self.sign(&format!("{socket_id}:{channel}"))?;

@@ -4,7 +4,7 @@
 //! the floor's go through the same code, so that both pay the same for being received.
 
 use std::io::{ErrorKind, Read};
-use std::net::{SocketAddr, TcpStream};
+use std::net::TcpStream;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ use rustix::event::{Timespec, epoll};
 
 use crate::Failure;
 use crate::client::Client;
-use crate::message::App;
+use crate::contender::Server;
 use crate::sequence::Sequence;
 use crate::tally::Tally;
 
@@ -61,20 +61,18 @@ impl Receiver {
         })
     }
 
-    /// Connects `count` sockets; with a `key` each also opens a WebSocket and subscribes.
-    pub fn connect(address: SocketAddr, count: usize, key: Option<&str>) -> Result<Self, Failure> {
+    /// So many clients of a server, all on [`CHANNEL`].
+    pub fn of(server: &Server, count: usize) -> Result<Self, Failure> {
         let mut receiver = Self::new()?;
-        for _ in 0..count {
-            let Some(key) = key else {
-                let stream = TcpStream::connect(address)?;
-                receiver.add(stream, Vec::new(), Sequence::of_all())?;
-                continue;
-            };
-            let mut client = Client::connect(address, key)?;
-            client.subscribe(&App::public(key), &[CHANNEL.to_owned()])?;
-            receiver.add(client.stream, client.heard, Sequence::of_all())?;
+        for client in Client::join(server, &[CHANNEL.to_owned()], count)? {
+            receiver.take_over(client, Sequence::of_all())?;
         }
         Ok(receiver)
+    }
+
+    /// Takes over a client, and what it is to receive.
+    pub fn take_over(&mut self, client: Client, sequence: Sequence) -> Result<(), Failure> {
+        self.add(client.stream, client.heard, sequence)
     }
 
     /// Takes over a socket that has heard the beginning of a frame, and what it is to receive.
@@ -223,7 +221,13 @@ mod tests {
     fn frames_are_counted_however_they_are_cut() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let mut receiver = Receiver::connect(address, 2, None).unwrap();
+        let mut receiver = Receiver::new().unwrap();
+        for _ in 0..2 {
+            let stream = TcpStream::connect(address).unwrap();
+            receiver
+                .add(stream, Vec::new(), Sequence::of_all())
+                .unwrap();
+        }
         let (mut sender, _) = listener.accept().unwrap();
         receiver.stop_reading(1).unwrap();
         let frame = |number| frame(CHANNEL, number);

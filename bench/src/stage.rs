@@ -87,7 +87,7 @@ impl Stage {
         let Some(server) = contender.start()? else {
             return Self::floor(contender, sockets, |_| floor::ALL, |_| Sequence::of_all());
         };
-        let receiver = Receiver::connect(server.address, sockets, Some(&server.app.key))?;
+        let receiver = Receiver::of(&server, sockets)?;
         Self::api(server, receiver, sockets as u64, |_| CHANNEL.to_owned())
     }
 
@@ -128,17 +128,13 @@ impl Stage {
 
     /// A server through which one more socket whispers to everybody.
     pub fn whispers(server: Server, sockets: usize, channel: &str) -> Result<Self, Failure> {
-        let join = || {
-            let mut client = Client::connect(server.address, &server.app.key)?;
-            client.subscribe(&server.app, &[channel.to_owned()])?;
-            Ok::<_, Failure>(client)
-        };
+        let mut clients = Client::join(&server, &[channel.to_owned()], sockets + 1)?;
+        let whisperer = clients.pop().ok_or("nobody whispers")?;
         let mut receiver = Receiver::new()?;
-        for _ in 0..sockets {
-            let client = join()?;
-            receiver.add(client.stream, client.heard, Sequence::of_all())?;
+        for client in clients {
+            receiver.take_over(client, Sequence::of_all())?;
         }
-        let source = Whisperer::new(join()?, channel)?;
+        let source = Whisperer::new(whisperer, channel)?;
         Ok(Self::owning(server, source, receiver, sockets as u64))
     }
 

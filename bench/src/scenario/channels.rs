@@ -40,7 +40,9 @@ fn round(contender: &Contender, effort: Effort) -> Result<Vec<Sample>, Failure> 
             let receiver = subscribe(&server)?;
             Stage::api(server, receiver, GROUP, channel)?
         }
-        None => Stage::floor(contender, usize::try_from(SOCKETS)?, group, sequence)?,
+        None => Stage::floor(contender, usize::try_from(SOCKETS)?, sockets, |socket| {
+            Sequence::of_every(GROUPS, socket / GROUP)
+        })?,
     };
     stage.warm_up()?;
     let measure = |(load, whole, quick): (Load, u64, u64)| {
@@ -51,13 +53,18 @@ fn round(contender: &Contender, effort: Effort) -> Result<Vec<Sample>, Failure> 
 
 fn subscribe(server: &Server) -> Result<Receiver, Failure> {
     let mut receiver = Receiver::new()?;
-    for socket in 0..SOCKETS {
-        let mut client = Client::connect(server.address, &server.app.key)?;
-        let own = (socket / GROUP..CHANNELS).step_by(usize::try_from(GROUPS)?);
-        client.subscribe(&server.app, &own.map(channel).collect::<Vec<_>>())?;
-        receiver.add(client.stream, client.heard, sequence(socket))?;
+    for group in 0..GROUPS {
+        let channels: Vec<_> = of_group(group).map(channel).collect();
+        for client in Client::join(server, &channels, usize::try_from(GROUP)?)? {
+            receiver.take_over(client, Sequence::of_every(GROUPS, group))?;
+        }
     }
     Ok(receiver)
+}
+
+/// The channels of a group, by the first events on them.
+fn of_group(group: u64) -> impl Iterator<Item = u64> {
+    (0..CHANNELS / GROUPS).map(move |number| group + number * GROUPS)
 }
 
 /// The channel of an event.
@@ -65,18 +72,13 @@ fn channel(number: u64) -> String {
     format!("bench-{:04}", number % CHANNELS)
 }
 
-/// The sockets that are on the channel of an event.
-fn group(number: u64) -> Sockets {
+/// The sockets that are on the channel of an event: one group, as they connected.
+fn sockets(number: u64) -> Sockets {
     let first = number % GROUPS * GROUP;
     Sockets {
         first: first as u32,
         count: GROUP as u32,
     }
-}
-
-/// What a socket is to have.
-fn sequence(socket: u64) -> Sequence {
-    Sequence::of_every(GROUPS, socket / GROUP)
 }
 
 #[cfg(test)]
@@ -86,12 +88,11 @@ mod tests {
     #[test]
     fn each_channel_has_the_sockets_that_the_floor_sends_its_events_to() {
         for number in [0, 7, 9_999, 12_345] {
-            let Sockets { first, count } = group(number);
-            for socket in u64::from(first)..u64::from(first + count) {
-                let own = (socket / GROUP..CHANNELS).step_by(100);
-                assert!(own.map(channel).any(|name| name == channel(number)));
-            }
+            let Sockets { first, .. } = sockets(number);
+            let group = u64::from(first) / GROUP;
+            assert!(of_group(group).any(|own| channel(own) == channel(number)));
         }
-        assert_eq!(group(GROUPS + 1), group(1));
+        assert_eq!(sockets(GROUPS + 1), sockets(1));
+        assert_eq!((0..GROUPS).flat_map(of_group).count() as u64, CHANNELS);
     }
 }

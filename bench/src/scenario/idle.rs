@@ -5,8 +5,7 @@ use std::fs;
 use super::{Baseline, Effort, Scenario};
 use crate::Failure;
 use crate::client::Client;
-use crate::contender::{Contender, Server};
-use crate::message::App;
+use crate::contender::Contender;
 use crate::receiver::CHANNEL;
 use crate::sample::Sample;
 use crate::tally::Tally;
@@ -35,9 +34,10 @@ fn round(contender: &Contender, effort: Effort) -> Result<Vec<Sample>, Failure> 
         return Ok(Vec::new());
     };
     let sockets = effort.pick(SOCKETS.0, SOCKETS.1);
-    let mut clients = connect(&server, WARM_UP)?;
+    let channels = [CHANNEL.to_owned()];
+    let mut clients = Client::join(&server, &channels, WARM_UP)?;
     let before = (resident_bytes(pid)?, slab_bytes()?);
-    clients.extend(connect(&server, sockets)?);
+    clients.extend(Client::join(&server, &channels, sockets)?);
     let after = (resident_bytes(pid)?, slab_bytes()?);
     let sample = |load: &str, before: u64, after: u64| {
         let tally = Tally::of_answers(sockets as u64, sockets as u64)?;
@@ -53,16 +53,6 @@ fn round(contender: &Contender, effort: Effort) -> Result<Vec<Sample>, Failure> 
         sample("process", before.0, after.0)?,
         sample("kernel, both ends", before.1, after.1)?,
     ])
-}
-
-fn connect(server: &Server, sockets: usize) -> Result<Vec<Client>, Failure> {
-    let app = App::public(&server.app.key);
-    let join = |_| {
-        let mut client = Client::connect(server.address, &app.key)?;
-        client.subscribe(&app, &[CHANNEL.to_owned()])?;
-        Ok(client)
-    };
-    (0..sockets).map(join).collect()
 }
 
 /// Bytes of a process that are in memory.

@@ -19,7 +19,6 @@ use crate::floor::discarder::{Discarder, PREFIX};
 use crate::meter::{Meter, Usage};
 use crate::pace::Untimed;
 use crate::process::{Process, server_command, spawn_on_sender_cpu};
-use crate::publisher::KEY;
 use crate::receiver::{CHANNEL, Receiver};
 use crate::redis::{Broadcaster, LARAVEL, PROGRAM, Redis, Script};
 use crate::sample::Sample;
@@ -94,7 +93,7 @@ fn ingest(
     let redis = Redis::start()?;
     let mut script = Script::connect(&redis)?;
     let node = Node::start(driver, binary, &redis, ("SLAPBACK_REDIS_INGEST", "ingest"))?;
-    let mut receiver = Receiver::connect(node.server.address, SUBSCRIBERS, Some(KEY))?;
+    let mut receiver = Receiver::of(&node.server, SUBSCRIBERS)?;
     let pid = node.pid()?;
     let mut samples = Vec::new();
     for feed in [Feed::Live, Feed::Backlog] {
@@ -121,7 +120,7 @@ fn bus(driver: Driver, binary: &Path, events: u64) -> Result<Sample, Failure> {
     let scaling = ("REVERB_SCALING_ENABLED", "scaling (hearing)");
     let publishing = Node::start(driver, binary, &redis, scaling)?;
     let delivering = Node::start(driver, binary, &redis, scaling)?;
-    let receiver = Receiver::connect(delivering.server.address, SUBSCRIBERS, Some(KEY))?;
+    let receiver = Receiver::of(&delivering.server, SUBSCRIBERS)?;
     let server = &publishing.server;
     let source = Api::connect(server.address, &server.app, |_| CHANNEL.to_owned())?;
     let pid = Some(delivering.pid()?);

@@ -39,7 +39,7 @@ fn round(contender: &Contender, effort: Effort) -> Result<Vec<Sample>, Failure> 
         return Ok(Vec::new());
     };
     let events = effort.pick(EVENTS.0, EVENTS.1);
-    let receiver = Receiver::connect(server.address, SOCKETS, Some(&server.app.key))?;
+    let receiver = Receiver::of(&server, SOCKETS)?;
     let source = Api::connect(server.address, &server.app, |_| CHANNEL.to_owned())?;
     let mut stage = Stage::new(server.pid, source, receiver, SOCKETS as u64);
     stage.warm_up()?;

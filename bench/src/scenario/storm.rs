@@ -2,7 +2,7 @@
 
 use super::{Baseline, Effort, Scenario};
 use crate::Failure;
-use crate::client::Client;
+use crate::client::{AT_ONCE, Client};
 use crate::contender::{Contender, Server};
 use crate::meter::Meter;
 use crate::sample::Sample;
@@ -20,8 +20,6 @@ pub const SCENARIO: Scenario = Scenario {
 };
 
 const CHANNEL: &str = "private-bench";
-/// Sockets that are at the same step.
-const AT_ONCE: u64 = 64;
 const SOCKETS: (u64, u64) = (12_800, 2_560);
 /// Sockets that nobody measures.
 const WARM_UP: u64 = 256;
@@ -44,15 +42,7 @@ pub fn come_and_go(server: &Server, sockets: u64) -> Result<u64, Failure> {
     let channels = [CHANNEL.to_owned()];
     let mut gone = 0;
     while gone < sockets {
-        let dial = |_| Client::dial(server.address, &server.app.key);
-        let mut clients = (0..AT_ONCE).map(dial).collect::<Result<Vec<_>, _>>()?;
-        clients.iter_mut().try_for_each(Client::greet)?;
-        for client in &mut clients {
-            client.ask(&server.app, &channels)?;
-        }
-        for client in &mut clients {
-            client.confirm(channels.len())?;
-        }
+        let mut clients = Client::join(server, &channels, AT_ONCE)?;
         clients.iter_mut().try_for_each(Client::close)?;
         for client in clients {
             client.hear_the_end()?;
