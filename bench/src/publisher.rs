@@ -32,6 +32,11 @@ impl Publisher {
         })
     }
 
+    /// The socket, for whoever waits for answers.
+    pub fn stream(&self) -> &TcpStream {
+        &self.wire.stream
+    }
+
     /// Queues one request; it goes out with the next [`Self::work`].
     pub fn publish(&mut self, request: &[u8]) {
         self.wire.queue(request);

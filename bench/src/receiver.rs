@@ -23,6 +23,9 @@ pub const DIGITS: usize = 10;
 /// The channel everybody subscribes to.
 pub const CHANNEL: &str = "bench";
 
+/// The number of a socket that somebody else reads.
+const WATCHED: u64 = u64::MAX;
+
 /// When the events of a round are due.
 pub trait Schedule {
     /// When event `number` of this round was, or is, to be published.
@@ -94,6 +97,17 @@ impl Receiver {
         Ok(())
     }
 
+    /// Lets [`Self::receive`] also wake when something is to be read there, by somebody else.
+    pub fn watch(&mut self, stream: &TcpStream) -> Result<(), Failure> {
+        let data = epoll::EventData::new_u64(WATCHED);
+        Ok(epoll::add(
+            &self.epoll,
+            stream,
+            data,
+            epoll::EventFlags::IN,
+        )?)
+    }
+
     /// Reads no more from the last `count` sockets, and leaves them open.
     pub fn stop_reading(&mut self, count: usize) -> Result<(), Failure> {
         let stopped = self.sockets.split_off(self.sockets.len() - count);
@@ -126,7 +140,9 @@ impl Receiver {
         };
         for event in &events[..ready] {
             let number = event.data;
-            self.read(usize::try_from(number.u64())?, due)?;
+            if number.u64() != WATCHED {
+                self.read(usize::try_from(number.u64())?, due)?;
+            }
         }
         Ok(ready > 0)
     }

@@ -159,6 +159,10 @@ impl Source for Broadcaster {
     fn is_settled(&self) -> bool {
         self.answered == self.published
     }
+
+    fn stream(&self) -> &TcpStream {
+        &self.wire.stream
+    }
 }
 
 /// What stands before and behind the number in a payload of Laravel's broadcaster.

@@ -27,6 +27,8 @@ pub struct Scenario {
     pub about: &'static str,
     /// What the first column of its table counts.
     pub unit: &'static str,
+    /// How many sockets there are at once; each of these numbers is a turn of its own.
+    pub sockets: &'static [usize],
     /// What its figures are held against.
     pub baseline: Baseline,
     /// A program that it cannot do without.
@@ -34,7 +36,7 @@ pub struct Scenario {
     /// Rounds of a whole run; a quick one has one.
     pub rounds: usize,
     /// Starts a contender, measures one round of it, and ends it. Nothing for whom it does not fit.
-    round: fn(&Contender, Effort) -> Result<Vec<Sample>, Failure>,
+    round: fn(&Contender, usize, Effort) -> Result<Vec<Sample>, Failure>,
 }
 
 /// All scenarios, in the order in which they run.
@@ -107,18 +109,18 @@ impl Scenario {
         }
         let rounds = effort.pick(self.rounds, 1);
         let started = Instant::now();
+        let sizes = |round| self.sockets.iter().map(move |&sockets| (round, sockets));
         // Turn by turn, so that whatever else the machine does falls on all of them alike.
-        for round in 1..=rounds {
+        for (round, sockets) in (1..=rounds).flat_map(sizes) {
             for contender in contenders {
                 let (name, seconds) = (self.name, started.elapsed().as_secs());
                 let (who, driver) = (contender.who(), contender.driver());
-                eprintln!("{name}: round {round} of {rounds}, {who} {driver}, {seconds} s");
-                match (self.round)(contender, effort) {
-                    Ok(samples) => {
-                        for sample in samples {
-                            table.add(contender, sample)?;
-                        }
-                    }
+                eprintln!(
+                    "{name}: round {round} of {rounds}, {sockets} sockets, {who} {driver}, \
+                     {seconds} s"
+                );
+                match (self.round)(contender, sockets, effort) {
+                    Ok(samples) => table.add_all(contender, samples)?,
                     Err(failure) => table.fail(contender, failure.as_ref()),
                 }
             }

@@ -17,6 +17,8 @@ pub trait Source {
     fn work(&mut self) -> Result<(), Failure>;
     /// Whether all that was queued has gone out and been answered.
     fn is_settled(&self) -> bool;
+    /// The socket, for whoever waits until there is work.
+    fn stream(&self) -> &TcpStream;
 }
 
 /// Events over the HTTP API, each on the channel that its number gives.
@@ -54,6 +56,10 @@ impl Source for Api {
 
     fn is_settled(&self) -> bool {
         self.publisher.answered() == self.publisher.published()
+    }
+
+    fn stream(&self) -> &TcpStream {
+        self.publisher.stream()
     }
 }
 
@@ -95,6 +101,10 @@ impl Source for Whisperer {
     fn is_settled(&self) -> bool {
         self.wire.is_written()
     }
+
+    fn stream(&self) -> &TcpStream {
+        &self.wire.stream
+    }
 }
 
 /// The floor, which is told the number and to which sockets.
@@ -126,5 +136,9 @@ impl Source for Told {
 
     fn is_settled(&self) -> bool {
         self.wire.is_written()
+    }
+
+    fn stream(&self) -> &TcpStream {
+        &self.wire.stream
     }
 }

@@ -70,16 +70,17 @@ impl Stage {
     pub fn new(
         pid: Option<u32>,
         source: impl Source + 'static,
-        receiver: Receiver,
+        mut receiver: Receiver,
         deliveries: u64,
-    ) -> Self {
-        Self {
+    ) -> Result<Self, Failure> {
+        receiver.watch(source.stream())?;
+        Ok(Self {
             pid,
             source: Box::new(source),
             receiver,
             deliveries,
             _sender: None,
-        }
+        })
     }
 
     /// A contender with everybody on one channel; a server is told by its API.
@@ -107,12 +108,8 @@ impl Stage {
             receiver.add(stream, Vec::new(), sequence(number))?;
         }
         let deliveries = (sockets as u64).min(of_event(0).count.into());
-        Ok(Self::owning(
-            Server::ours(process, address),
-            source,
-            receiver,
-            deliveries,
-        ))
+        let sender = Server::ours(process, address);
+        Self::owning(sender, source, receiver, deliveries)
     }
 
     /// A server whose API is called, with `receiver` on the channels that the numbers give.
@@ -123,7 +120,7 @@ impl Stage {
         channel: fn(u64) -> String,
     ) -> Result<Self, Failure> {
         let api = Api::connect(server.address, &server.app, channel)?;
-        Ok(Self::owning(server, api, receiver, deliveries))
+        Self::owning(server, api, receiver, deliveries)
     }
 
     /// A server through which one more socket whispers to everybody.
@@ -135,7 +132,7 @@ impl Stage {
             receiver.take_over(client, Sequence::of_all())?;
         }
         let source = Whisperer::new(whisperer, channel)?;
-        Ok(Self::owning(server, source, receiver, sockets as u64))
+        Self::owning(server, source, receiver, sockets as u64)
     }
 
     fn owning(
@@ -143,10 +140,10 @@ impl Stage {
         source: impl Source + 'static,
         receiver: Receiver,
         deliveries: u64,
-    ) -> Self {
-        let mut stage = Self::new(sender.pid, source, receiver, deliveries);
+    ) -> Result<Self, Failure> {
+        let mut stage = Self::new(sender.pid, source, receiver, deliveries)?;
         stage._sender = Some(sender);
-        stage
+        Ok(stage)
     }
 
     /// Lets the last `count` subscribers read no more.
@@ -158,8 +155,10 @@ impl Stage {
     /// Sends a few events that nobody measures.
     pub fn warm_up(&mut self) -> Result<(), Failure> {
         self.bursts(1, WARM_UP)?;
-        self.receiver.finish(WARM_UP)?;
-        Ok(())
+        if self.receiver.finish(WARM_UP)?.is_exact() {
+            return Ok(());
+        }
+        Err("the first events were lost, doubled or reordered".into())
     }
 
     /// Sends so many events as `load` says, and measures until the last has come.

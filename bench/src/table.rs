@@ -87,7 +87,13 @@ impl Table {
         self.skipped = Some(why);
     }
 
-    /// Takes a round of a contender in.
+    /// Takes the loads of a round in.
+    pub fn add_all(&mut self, contender: &Contender, samples: Vec<Sample>) -> Result<(), Failure> {
+        let mut samples = samples.into_iter();
+        samples.try_for_each(|sample| self.add(contender, sample))
+    }
+
+    /// Takes one load of a round in.
     pub fn add(&mut self, contender: &Contender, sample: Sample) -> Result<(), Failure> {
         let (who, driver) = (contender.who(), contender.driver());
         let place = self

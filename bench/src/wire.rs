@@ -5,6 +5,9 @@ use std::net::TcpStream;
 
 use crate::Failure;
 
+/// Bytes after which reading goes on another time.
+const HEARD_MAX: usize = 1 << 20;
+
 /// One connection of the load generator.
 pub struct Wire {
     /// The socket, for whoever waits for it.
@@ -46,17 +49,19 @@ impl Wire {
         Ok(())
     }
 
-    /// Reads what is there behind what `heard` holds already.
+    /// Reads all that is there behind what `heard` holds already.
     pub fn read(&mut self, heard: &mut Vec<u8>) -> Result<(), Failure> {
         let mut buffer = [0; 16384];
-        match self.stream.read(&mut buffer) {
-            Ok(0) => Err("the server closed a connection".into()),
-            Ok(count) => {
-                heard.extend_from_slice(&buffer[..count]);
-                Ok(())
+        loop {
+            match self.stream.read(&mut buffer) {
+                Ok(0) => return Err("the server closed a connection".into()),
+                Ok(count) => heard.extend_from_slice(&buffer[..count]),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(error) => return Err(error.into()),
             }
-            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(()),
-            Err(error) => Err(error.into()),
+            if heard.len() > HEARD_MAX {
+                return Ok(());
+            }
         }
     }
 }

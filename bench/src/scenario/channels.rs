@@ -15,6 +15,7 @@ pub const SCENARIO: Scenario = Scenario {
     name: "channels",
     about: "10,000 channels with 10 subscribers each, an event to one channel after the other",
     unit: "CPU ns per delivery",
+    sockets: &[SOCKETS],
     baseline: Baseline::Floor,
     needs: None,
     rounds: 3,
@@ -26,7 +27,7 @@ const CHANNELS: u64 = 10_000;
 const GROUP: u64 = 10;
 /// Group `g` has the channels `g`, `g + GROUPS` and so on.
 const GROUPS: u64 = 100;
-const SOCKETS: u64 = GROUPS * GROUP;
+const SOCKETS: usize = (GROUPS * GROUP) as usize;
 /// How events follow one another, and how many there are. Of those that wait together a server sends
 /// what is for the same socket in one go; the floor, which knows no backlog, does not.
 const LOADS: [(Load, u64, u64); 2] = [
@@ -34,13 +35,13 @@ const LOADS: [(Load, u64, u64); 2] = [
     (Load::Flood, 50_000, 10_000),
 ];
 
-fn round(contender: &Contender, effort: Effort) -> Result<Vec<Sample>, Failure> {
+fn round(contender: &Contender, sockets: usize, effort: Effort) -> Result<Vec<Sample>, Failure> {
     let mut stage = match contender.start()? {
         Some(server) => {
             let receiver = subscribe(&server)?;
             Stage::api(server, receiver, GROUP, channel)?
         }
-        None => Stage::floor(contender, usize::try_from(SOCKETS)?, sockets, |socket| {
+        None => Stage::floor(contender, sockets, group, |socket| {
             Sequence::of_every(GROUPS, socket / GROUP)
         })?,
     };
@@ -73,7 +74,7 @@ fn channel(number: u64) -> String {
 }
 
 /// The sockets that are on the channel of an event: one group, as they connected.
-fn sockets(number: u64) -> Sockets {
+fn group(number: u64) -> Sockets {
     let first = number % GROUPS * GROUP;
     Sockets {
         first: first as u32,
@@ -88,11 +89,11 @@ mod tests {
     #[test]
     fn each_channel_has_the_sockets_that_the_floor_sends_its_events_to() {
         for number in [0, 7, 9_999, 12_345] {
-            let Sockets { first, .. } = sockets(number);
-            let group = u64::from(first) / GROUP;
-            assert!(of_group(group).any(|own| channel(own) == channel(number)));
+            let Sockets { first, .. } = group(number);
+            let own = of_group(u64::from(first) / GROUP);
+            assert!(own.map(channel).any(|name| name == channel(number)));
         }
-        assert_eq!(sockets(GROUPS + 1), sockets(1));
+        assert_eq!(group(GROUPS + 1), group(1));
         assert_eq!((0..GROUPS).flat_map(of_group).count() as u64, CHANNELS);
     }
 }

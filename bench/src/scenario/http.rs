@@ -17,14 +17,13 @@ pub const SCENARIO: Scenario = Scenario {
     name: "http",
     about: "signed API calls on connections that stay, with no subscribers",
     unit: "CPU ns per call",
+    sockets: &[64],
     baseline: Baseline::Floor,
     needs: None,
     rounds: 3,
     round,
 };
 
-/// Connections, each with one call under way.
-const CONNECTIONS: usize = 64;
 const CALLS: (u64, u64) = (100_000, 20_000);
 /// Calls that nobody measures.
 const WARM_UP: u64 = 1000;
@@ -37,23 +36,25 @@ struct Caller {
     heard: Vec<u8>,
 }
 
-fn round(contender: &Contender, effort: Effort) -> Result<Vec<Sample>, Failure> {
+fn round(contender: &Contender, sockets: usize, effort: Effort) -> Result<Vec<Sample>, Failure> {
     let Some(server) = contender.start_answering()? else {
         return Ok(Vec::new());
     };
     let sign = |number| server.app.request(CHANNEL, number);
     let requests = (0..SIGNED).map(sign).collect::<Result<Vec<_>, _>>()?;
     let connect = |_| Caller::connect(&server);
-    let mut callers = (0..CONNECTIONS)
-        .map(connect)
-        .collect::<Result<Vec<_>, _>>()?;
+    let mut callers = (0..sockets).map(connect).collect::<Result<Vec<_>, _>>()?;
     call(&mut callers, &requests, WARM_UP)?;
     let calls = effort.pick(CALLS.0, CALLS.1);
     let meter = Meter::start(server.pid)?;
     let answers = call(&mut callers, &requests, calls)?;
+    let usage = meter.stop()?;
     let tally = Tally::of_answers(answers, calls)?;
-    let name = format!("{CONNECTIONS} connections");
-    Ok(vec![Sample::of_cpu(name, meter.stop()?, tally)])
+    Ok(vec![Sample::of_cpu(
+        format!("{sockets} connections"),
+        usage,
+        tally,
+    )])
 }
 
 /// Makes so many calls, those of all connections at once; gives how many were answered.

@@ -11,21 +11,21 @@ pub const SCENARIO: Scenario = Scenario {
     name: "latency",
     about: "100 events/s to 100 subscribers, from when each was due to when it was read",
     unit: "CPU ns per delivery",
+    sockets: &[100],
     baseline: Baseline::Floor,
     needs: None,
     rounds: 3,
     round,
 };
 
-const SOCKETS: usize = 100;
 const RATE: u64 = 100;
 const EVENTS: (u64, u64) = (400, 200);
 
-fn round(contender: &Contender, effort: Effort) -> Result<Vec<Sample>, Failure> {
-    let mut stage = Stage::to_all(contender, SOCKETS)?;
+fn round(contender: &Contender, sockets: usize, effort: Effort) -> Result<Vec<Sample>, Failure> {
+    let mut stage = Stage::to_all(contender, sockets)?;
     stage.warm_up()?;
     let load = Load::Rate(RATE);
-    let name = format!("{SOCKETS} sockets, {}", load.name());
+    let name = format!("{sockets} sockets, {}", load.name());
     let events = effort.pick(EVENTS.0, EVENTS.1);
     Ok(vec![stage.measure(name, load, events)?])
 }

@@ -11,6 +11,7 @@ pub const SCENARIO: Scenario = Scenario {
     name: "million",
     about: "a million events to 10 subscribers, as fast as they are taken",
     unit: "CPU ns per delivery",
+    sockets: &[10],
     baseline: Baseline::Floor,
     needs: None,
     rounds: 1,
@@ -18,16 +19,15 @@ pub const SCENARIO: Scenario = Scenario {
 };
 
 const EVENTS: (u64, u64) = (1_000_000, 50_000);
-const SOCKETS: usize = 10;
 
-fn round(contender: &Contender, effort: Effort) -> Result<Vec<Sample>, Failure> {
+fn round(contender: &Contender, sockets: usize, effort: Effort) -> Result<Vec<Sample>, Failure> {
     // A million calls take it a minute, and what they cost it is in `http` and `fanout`.
     if matches!(contender, Contender::Uws) {
         return Ok(Vec::new());
     }
-    let mut stage = Stage::to_all(contender, SOCKETS)?;
+    let mut stage = Stage::to_all(contender, sockets)?;
     stage.warm_up()?;
     let events = effort.pick(EVENTS.0, EVENTS.1);
-    let name = format!("{SOCKETS} sockets");
+    let name = format!("{sockets} sockets");
     Ok(vec![stage.measure(name, Load::Flood, events)?])
 }

@@ -31,6 +31,7 @@ pub const SCENARIO: Scenario = Scenario {
     name: "redis",
     about: "messages of Laravel's redis broadcaster, and of another server on the bus",
     unit: "CPU ns per message, or per delivery to sockets",
+    sockets: &[100],
     baseline: Baseline::Floor,
     needs: Some(PROGRAM),
     rounds: 3,
@@ -41,7 +42,6 @@ pub const SCENARIO: Scenario = Scenario {
 const MESSAGES: (u64, u64) = (1_000_000, 200_000);
 /// Events of a round with subscribers: each is delivered to all of them.
 const EVENTS: (u64, u64) = (10_000, 2_000);
-const SUBSCRIBERS: usize = 100;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// When the reader gets the messages.
@@ -53,7 +53,7 @@ enum Feed {
     Backlog,
 }
 
-fn round(contender: &Contender, effort: Effort) -> Result<Vec<Sample>, Failure> {
+fn round(contender: &Contender, sockets: usize, effort: Effort) -> Result<Vec<Sample>, Failure> {
     let messages = effort.pick(MESSAGES.0, MESSAGES.1);
     let events = effort.pick(EVENTS.0, EVENTS.1);
     match contender {
@@ -61,8 +61,8 @@ fn round(contender: &Contender, effort: Effort) -> Result<Vec<Sample>, Failure> 
         // The bare subscriber is one loop only, and other servers' Redis is their own affair.
         Contender::Floor(Driver::Uring) | Contender::Uws | Contender::Other(_) => Ok(Vec::new()),
         Contender::Slapback(driver, binary) => {
-            let mut samples = ingest(*driver, binary, messages, events)?;
-            samples.push(bus(*driver, binary, events)?);
+            let mut samples = ingest(*driver, binary, sockets, (messages, events))?;
+            samples.push(bus(*driver, binary, sockets, events)?);
             Ok(samples)
         }
     }
@@ -87,13 +87,13 @@ fn floor(messages: u64) -> Result<Vec<Sample>, Failure> {
 fn ingest(
     driver: Driver,
     binary: &Path,
-    messages: u64,
-    events: u64,
+    sockets: usize,
+    (messages, events): (u64, u64),
 ) -> Result<Vec<Sample>, Failure> {
     let redis = Redis::start()?;
     let mut script = Script::connect(&redis)?;
     let node = Node::start(driver, binary, &redis, ("SLAPBACK_REDIS_INGEST", "ingest"))?;
-    let mut receiver = Receiver::of(&node.server, SUBSCRIBERS)?;
+    let mut receiver = Receiver::of(&node.server, sockets)?;
     let pid = node.pid()?;
     let mut samples = Vec::new();
     for feed in [Feed::Live, Feed::Backlog] {
@@ -103,9 +103,9 @@ fn ingest(
         samples.push(Sample::of_cpu(feed.name(), usage, tally));
     }
     let source = Broadcaster::connect(&redis, CHANNEL)?;
-    let mut stage = Stage::new(Some(pid), source, receiver, SUBSCRIBERS as u64);
+    let mut stage = Stage::new(Some(pid), source, receiver, sockets as u64)?;
     stage.warm_up()?;
-    let name = format!("broadcaster, to {SUBSCRIBERS} sockets");
+    let name = format!("broadcaster, to {sockets} sockets");
     samples.push(stage.measure(name, Load::Flood, events)?);
     drop(stage);
     let published = 2 * (messages + 1) + WARM_UP + events;
@@ -115,22 +115,18 @@ fn ingest(
 }
 
 /// An event that is published at one server and delivered by another, which is measured.
-fn bus(driver: Driver, binary: &Path, events: u64) -> Result<Sample, Failure> {
+fn bus(driver: Driver, binary: &Path, sockets: usize, events: u64) -> Result<Sample, Failure> {
     let redis = Redis::start()?;
     let scaling = ("REVERB_SCALING_ENABLED", "scaling (hearing)");
     let publishing = Node::start(driver, binary, &redis, scaling)?;
     let delivering = Node::start(driver, binary, &redis, scaling)?;
-    let receiver = Receiver::of(&delivering.server, SUBSCRIBERS)?;
+    let receiver = Receiver::of(&delivering.server, sockets)?;
     let server = &publishing.server;
     let source = Api::connect(server.address, &server.app, |_| CHANNEL.to_owned())?;
     let pid = Some(delivering.pid()?);
-    let mut stage = Stage::new(pid, source, receiver, SUBSCRIBERS as u64);
+    let mut stage = Stage::new(pid, source, receiver, sockets as u64)?;
     stage.warm_up()?;
-    stage.measure(
-        format!("bus, to {SUBSCRIBERS} sockets"),
-        Load::Flood,
-        events,
-    )
+    stage.measure(format!("bus, to {sockets} sockets"), Load::Flood, events)
 }
 
 /// Waits until every subscriber has had event 0, which ends a round.
@@ -141,8 +137,10 @@ fn hear_the_end(receiver: &mut Receiver) -> Result<(), Failure> {
             return Err("the subscribers miss events".into());
         }
     }
-    receiver.finish(1)?;
-    Ok(())
+    if receiver.finish(1)?.is_exact() {
+        return Ok(());
+    }
+    Err("the end of a round came more than once".into())
 }
 
 impl Feed {

@@ -8,6 +8,7 @@ use rustix::process::setpriority_process;
 use super::storm::come_and_go;
 use super::{Baseline, Effort, Scenario};
 use crate::Failure;
+use crate::client::AT_ONCE;
 use crate::contender::{Contender, Server};
 use crate::receiver::{CHANNEL, Receiver};
 use crate::sample::Sample;
@@ -19,6 +20,7 @@ pub const SCENARIO: Scenario = Scenario {
     name: "rush",
     about: "100 events/s to 100 subscribers while others connect, subscribe and close",
     unit: "CPU ns per delivery, of all that the server does",
+    sockets: &[100],
     baseline: Baseline::Load(ALONE),
     needs: None,
     rounds: 3,
@@ -27,21 +29,20 @@ pub const SCENARIO: Scenario = Scenario {
 
 const ALONE: &str = "nobody else";
 const AMID: &str = "amid a storm";
-const SOCKETS: usize = 100;
 const RATE: u64 = 100;
 const EVENTS: (u64, u64) = (300, 100);
 /// Of the thread that makes the storm: who receives shares its CPU and must not wait for it.
 const NICE: i32 = 19;
 
-fn round(contender: &Contender, effort: Effort) -> Result<Vec<Sample>, Failure> {
+fn round(contender: &Contender, sockets: usize, effort: Effort) -> Result<Vec<Sample>, Failure> {
     // The bare loops do only one thing each.
     let Some(server) = contender.start()? else {
         return Ok(Vec::new());
     };
     let events = effort.pick(EVENTS.0, EVENTS.1);
-    let receiver = Receiver::of(&server, SOCKETS)?;
+    let receiver = Receiver::of(&server, sockets)?;
     let source = Api::connect(server.address, &server.app, |_| CHANNEL.to_owned())?;
-    let mut stage = Stage::new(server.pid, source, receiver, SOCKETS as u64);
+    let mut stage = Stage::new(server.pid, source, receiver, sockets as u64)?;
     stage.warm_up()?;
     let alone = stage.measure(ALONE.to_owned(), Load::Rate(RATE), events)?;
     let amid = amid_a_storm(&server, || {
@@ -70,7 +71,7 @@ fn amid_a_storm(
 fn storm_until(server: &Server, is_over: &AtomicBool) -> Result<(), Failure> {
     setpriority_process(None, NICE)?;
     while !is_over.load(Ordering::Relaxed) {
-        come_and_go(server, 1)?;
+        come_and_go(server, AT_ONCE, 1)?;
     }
     Ok(())
 }

@@ -13,6 +13,7 @@ pub const SCENARIO: Scenario = Scenario {
     name: "storm",
     about: "sockets that connect, authenticate, subscribe and close",
     unit: "CPU ns per socket that came and went",
+    sockets: &[AT_ONCE],
     baseline: Baseline::Floor,
     needs: None,
     rounds: 3,
@@ -24,25 +25,29 @@ const SOCKETS: (u64, u64) = (12_800, 2_560);
 /// Sockets that nobody measures.
 const WARM_UP: u64 = 256;
 
-fn round(contender: &Contender, effort: Effort) -> Result<Vec<Sample>, Failure> {
+fn round(contender: &Contender, sockets: usize, effort: Effort) -> Result<Vec<Sample>, Failure> {
     let Some(server) = contender.start_answering()? else {
         return Ok(Vec::new());
     };
-    let sockets = effort.pick(SOCKETS.0, SOCKETS.1);
-    come_and_go(&server, WARM_UP)?;
+    let all = effort.pick(SOCKETS.0, SOCKETS.1);
+    come_and_go(&server, sockets, WARM_UP)?;
     let meter = Meter::start(server.pid)?;
-    let gone = come_and_go(&server, sockets)?;
-    let tally = Tally::of_answers(gone, sockets)?;
-    let name = format!("{AT_ONCE} at once");
-    Ok(vec![Sample::of_cpu(name, meter.stop()?, tally)])
+    let gone = come_and_go(&server, sockets, all)?;
+    let usage = meter.stop()?;
+    let tally = Tally::of_answers(gone, all)?;
+    Ok(vec![Sample::of_cpu(
+        format!("{sockets} at once"),
+        usage,
+        tally,
+    )])
 }
 
 /// Lets at least so many do all of it, and gives how many did.
-pub fn come_and_go(server: &Server, sockets: u64) -> Result<u64, Failure> {
+pub fn come_and_go(server: &Server, at_once: usize, all: u64) -> Result<u64, Failure> {
     let channels = [CHANNEL.to_owned()];
     let mut gone = 0;
-    while gone < sockets {
-        let mut clients = Client::join(server, &channels, AT_ONCE)?;
+    while gone < all {
+        let mut clients = Client::join(server, &channels, at_once)?;
         clients.iter_mut().try_for_each(Client::close)?;
         for client in clients {
             client.hear_the_end()?;

@@ -11,6 +11,7 @@ pub const SCENARIO: Scenario = Scenario {
     name: "whisper",
     about: "client events to 100 and 1,000 others on a private channel",
     unit: "CPU ns per delivery",
+    sockets: &[100, 1000],
     baseline: Baseline::Floor,
     needs: None,
     rounds: 3,
@@ -18,21 +19,16 @@ pub const SCENARIO: Scenario = Scenario {
 };
 
 const CHANNEL: &str = "private-bench";
-const SOCKETS: [usize; 2] = [100, 1000];
 /// Deliveries of a round.
 const DELIVERIES: (usize, usize) = (150_000, 30_000);
 
-fn round(contender: &Contender, effort: Effort) -> Result<Vec<Sample>, Failure> {
-    let mut samples = Vec::new();
-    for sockets in SOCKETS {
-        let mut stage = match contender.start()? {
-            Some(server) => Stage::whispers(server, sockets, CHANNEL)?,
-            None => Stage::to_all(contender, sockets)?,
-        };
-        stage.warm_up()?;
-        let events = effort.pick(DELIVERIES.0, DELIVERIES.1) / sockets;
-        let name = format!("{sockets} sockets, one at a time");
-        samples.push(stage.measure(name, Load::Bursts(1), events as u64)?);
-    }
-    Ok(samples)
+fn round(contender: &Contender, sockets: usize, effort: Effort) -> Result<Vec<Sample>, Failure> {
+    let mut stage = match contender.start()? {
+        Some(server) => Stage::whispers(server, sockets, CHANNEL)?,
+        None => Stage::to_all(contender, sockets)?,
+    };
+    stage.warm_up()?;
+    let events = effort.pick(DELIVERIES.0, DELIVERIES.1) / sockets;
+    let name = format!("{sockets} sockets, one at a time");
+    Ok(vec![stage.measure(name, Load::Bursts(1), events as u64)?])
 }
