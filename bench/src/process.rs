@@ -2,11 +2,12 @@
 
 use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use rustix::process::{Resource, getrlimit, setrlimit};
+use rustix::process::{Resource, Signal, getrlimit, set_parent_process_death_signal, setrlimit};
 
 use crate::publisher::KEY;
 use crate::{Failure, cpu};
@@ -57,9 +58,17 @@ pub fn server_command(binary: &Path, address: SocketAddr, driver: &str) -> Comma
 /// Runs a child on the senders' CPU: it inherits that of the thread that spawns it.
 pub fn spawn_on_sender_cpu(command: &mut Command) -> Result<Process, Failure> {
     cpu::pin(cpu::SENDER)?;
-    let child = command.spawn();
+    let process = spawn(command);
     cpu::pin(cpu::RECEIVER)?;
-    Ok(Process(child?))
+    process
+}
+
+/// Runs a child, which the kernel ends if this process is killed.
+pub fn spawn(command: &mut Command) -> Result<Process, Failure> {
+    let die_with_parent = || Ok(set_parent_process_death_signal(Some(Signal::KILL))?);
+    // SAFETY: between fork and exec only this one system call is made.
+    unsafe { command.pre_exec(die_with_parent) };
+    Ok(Process(command.spawn()?))
 }
 
 /// Runs a child that says on stdout which port of this host it listens on.

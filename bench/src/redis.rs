@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use crate::Failure;
-use crate::process::{Process, wait_for};
+use crate::process::{Process, spawn, wait_for};
 use crate::receiver::{DIGITS, MARK};
 use crate::source::Source;
 use crate::wire::Wire;
@@ -46,14 +46,14 @@ impl Redis {
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?
             .local_addr()?
             .port();
-        let process = Command::new(PROGRAM)
+        let mut command = Command::new(PROGRAM);
+        command
             .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", ""])
             // A reader that falls behind is to be measured, not cut.
             .args(["--client-output-buffer-limit", "pubsub 0 0 0"])
-            .stdout(Stdio::null())
-            .spawn()
-            .map_err(|error| format!("{PROGRAM} cannot be started: {error}"))?;
-        let process = Process(process);
+            .stdout(Stdio::null());
+        let process =
+            spawn(&mut command).map_err(|error| format!("{PROGRAM} cannot be started: {error}"))?;
         wait_for(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))?;
         Ok(Self {
             port,
