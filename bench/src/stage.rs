@@ -28,7 +28,7 @@ const BURSTS_MAX: Duration = Duration::from_secs(2);
 /// At a rate the same is so after so many times as long as it should take.
 const LATE_MAX: u32 = 2;
 /// Events before the first round, so that every path is warm.
-pub const WARM_UP: u64 = 20;
+const WARM_UP: u64 = 20;
 
 /// How events follow one another.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -137,7 +137,7 @@ impl Table {
         }
         let mut text = format!(
             "{name}: {unit}; \"x\" is against {baseline}\n\
-             {:>9} {:>6}  {:<35} {:<15} {:<6} {:>9} {:>6} {:>9} {:>6} {:>11} {:>5} {:>5}\n",
+             {:>9} {:>6}  {:<37} {:<15} {:<6} {:>9} {:>6} {:>9} {:>6} {:>11} {:>5} {:>5}\n",
             "cost",
             "x",
             "load",
@@ -268,7 +268,7 @@ impl Row {
         // A String takes everything.
         let _ = writeln!(
             text,
-            "{:>9} {:>6}  {:<35} {:<15} {:<6} {:>9} {:>6} {:>9} {:>6} {:>11} {:>5} {:>5}{remarks}",
+            "{:>9} {:>6}  {:<37} {:<15} {:<6} {:>9} {:>6} {:>9} {:>6} {:>11} {:>5} {:>5}{remarks}",
             shown(figures.per_unit, 0),
             shown(figures.against_baseline, 2),
             self.load,

@@ -23,7 +23,7 @@ use crate::receiver::{CHANNEL, Receiver};
 use crate::redis::{Broadcaster, LARAVEL, PROGRAM, Redis, Script};
 use crate::sample::Sample;
 use crate::source::Api;
-use crate::stage::{Load, Stage, WARM_UP};
+use crate::stage::{Load, Stage};
 use crate::tally::Tally;
 
 /// See the module.
@@ -31,17 +31,24 @@ pub const SCENARIO: Scenario = Scenario {
     name: "redis",
     about: "messages of Laravel's redis broadcaster, and of another server on the bus",
     unit: "CPU ns per message, or per delivery to sockets",
-    sockets: &[100],
+    sockets: &[NOBODY, 100, 1000],
     baseline: Baseline::Floor,
     needs: Some(PROGRAM),
     rounds: 3,
     round,
 };
 
+/// No subscribers at all.
+const NOBODY: usize = 0;
+/// What turns a purpose of Redis on, and what the log calls it.
+const INGEST: (&str, &str) = ("SLAPBACK_REDIS_INGEST", "ingest");
+const SCALING: (&str, &str) = ("REVERB_SCALING_ENABLED", "scaling (hearing)");
 /// Messages of a round without subscribers.
 const MESSAGES: (u64, u64) = (1_000_000, 200_000);
-/// Events of a round with subscribers: each is delivered to all of them.
-const EVENTS: (u64, u64) = (10_000, 2_000);
+/// Deliveries of a round with subscribers.
+const DELIVERIES: (u64, u64) = (1_000_000, 200_000);
+/// Events a second of the steady load.
+const RATE: u64 = 2000;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// When the reader gets the messages.
@@ -53,80 +60,115 @@ enum Feed {
     Backlog,
 }
 
+const FEEDS: [Feed; 2] = [Feed::Live, Feed::Backlog];
+
 fn round(contender: &Contender, sockets: usize, effort: Effort) -> Result<Vec<Sample>, Failure> {
     let messages = effort.pick(MESSAGES.0, MESSAGES.1);
-    let events = effort.pick(EVENTS.0, EVENTS.1);
-    match contender {
-        Contender::Floor(Driver::Epoll) => floor(messages),
+    match (contender, sockets) {
+        (Contender::Floor(Driver::Epoll), NOBODY) => discard(messages),
         // The bare subscriber is one loop only, and other servers' Redis is their own affair.
-        Contender::Floor(Driver::Uring) | Contender::Uws | Contender::Other(_) => Ok(Vec::new()),
-        Contender::Slapback(driver, binary) => {
-            let mut samples = ingest(*driver, binary, sockets, (messages, events))?;
-            samples.push(bus(*driver, binary, sockets, events)?);
+        (Contender::Floor(Driver::Uring), NOBODY) | (Contender::Uws | Contender::Other(_), _) => {
+            Ok(Vec::new())
+        }
+        (Contender::Slapback(driver, binary), NOBODY) => ingest(*driver, binary, messages),
+        (Contender::Floor(_), _) => {
+            let mut stage = Stage::to_all(contender, sockets)?;
+            let mut samples = deliver(&mut stage, "broadcaster", sockets, effort)?;
+            samples.extend(deliver(&mut stage, "bus", sockets, effort)?);
+            Ok(samples)
+        }
+        (Contender::Slapback(driver, binary), _) => {
+            let mut samples = broadcaster(*driver, binary, sockets, effort)?;
+            samples.extend(bus(*driver, binary, sockets, effort)?);
             Ok(samples)
         }
     }
 }
 
-fn floor(messages: u64) -> Result<Vec<Sample>, Failure> {
+/// The bare subscriber.
+fn discard(messages: u64) -> Result<Vec<Sample>, Failure> {
     let redis = Redis::start()?;
     let mut script = Script::connect(&redis)?;
     let mut discarder = Discarder::start(redis.port)?;
     let mut measure = |feed: Feed| {
-        let pid = discarder.pid();
-        let usage = feed.time(&mut script, (PREFIX, pid), messages, || discarder.hear())?;
+        let reader = (PREFIX, discarder.pid());
+        let usage = feed.time(&mut script, reader, messages, || discarder.hear())?;
         let tally = Tally::of_answers(messages, messages)?;
         Ok(Sample::of_cpu(feed.name(), usage, tally))
     };
-    [Feed::Live, Feed::Backlog]
-        .into_iter()
-        .map(&mut measure)
-        .collect()
+    FEEDS.into_iter().map(&mut measure).collect()
 }
 
-fn ingest(
-    driver: Driver,
-    binary: &Path,
-    sockets: usize,
-    (messages, events): (u64, u64),
-) -> Result<Vec<Sample>, Failure> {
+/// The server as a subscriber, with one socket that hears only the ends.
+fn ingest(driver: Driver, binary: &Path, messages: u64) -> Result<Vec<Sample>, Failure> {
     let redis = Redis::start()?;
     let mut script = Script::connect(&redis)?;
-    let node = Node::start(driver, binary, &redis, ("SLAPBACK_REDIS_INGEST", "ingest"))?;
-    let mut receiver = Receiver::of(&node.server, sockets)?;
-    let pid = node.pid()?;
+    let node = Node::start(driver, binary, &redis, INGEST)?;
+    let mut receiver = Receiver::of(&node.server, 1)?;
     let mut samples = Vec::new();
-    for feed in [Feed::Live, Feed::Backlog] {
-        let ends = || hear_the_end(&mut receiver);
-        let usage = feed.time(&mut script, (LARAVEL, pid), messages, ends)?;
+    for feed in FEEDS {
+        let reader = (LARAVEL, node.pid()?);
+        let usage = feed.time(&mut script, reader, messages, || {
+            hear_the_end(&mut receiver)
+        })?;
         let tally = Tally::of_answers(messages, messages)?;
         samples.push(Sample::of_cpu(feed.name(), usage, tally));
     }
-    let source = Broadcaster::connect(&redis, CHANNEL)?;
-    let mut stage = Stage::new(Some(pid), source, receiver, sockets as u64)?;
-    stage.warm_up()?;
-    let name = format!("broadcaster, to {sockets} sockets");
-    samples.push(stage.measure(name, Load::Flood, events)?);
-    drop(stage);
-    let published = 2 * (messages + 1) + WARM_UP + events;
+    drop(receiver);
     // What nobody listens to is counted by the server alone.
+    let published = FEEDS.len() as u64 * (messages + 1);
     samples[0].tally.lost = published.saturating_sub(node.stop()?);
     Ok(samples)
 }
 
-/// An event that is published at one server and delivered by another, which is measured.
-fn bus(driver: Driver, binary: &Path, sockets: usize, events: u64) -> Result<Sample, Failure> {
+/// Events that Laravel publishes to Redis.
+fn broadcaster(
+    driver: Driver,
+    binary: &Path,
+    sockets: usize,
+    effort: Effort,
+) -> Result<Vec<Sample>, Failure> {
     let redis = Redis::start()?;
-    let scaling = ("REVERB_SCALING_ENABLED", "scaling (hearing)");
-    let publishing = Node::start(driver, binary, &redis, scaling)?;
-    let delivering = Node::start(driver, binary, &redis, scaling)?;
+    let node = Node::start(driver, binary, &redis, INGEST)?;
+    let receiver = Receiver::of(&node.server, sockets)?;
+    let source = Broadcaster::connect(&redis, CHANNEL)?;
+    let mut stage = Stage::new(node.server.pid, source, receiver, sockets as u64)?;
+    deliver(&mut stage, "broadcaster", sockets, effort)
+}
+
+/// Events that are published at one server and delivered by another, which is measured.
+fn bus(
+    driver: Driver,
+    binary: &Path,
+    sockets: usize,
+    effort: Effort,
+) -> Result<Vec<Sample>, Failure> {
+    let redis = Redis::start()?;
+    let publishing = Node::start(driver, binary, &redis, SCALING)?;
+    let delivering = Node::start(driver, binary, &redis, SCALING)?;
     let receiver = Receiver::of(&delivering.server, sockets)?;
     let server = &publishing.server;
     let source = Api::connect(server.address, &server.app, |_| CHANNEL.to_owned())?;
-    let pid = Some(delivering.pid()?);
-    let mut stage = Stage::new(pid, source, receiver, sockets as u64)?;
+    let mut stage = Stage::new(delivering.server.pid, source, receiver, sockets as u64)?;
+    deliver(&mut stage, "bus", sockets, effort)
+}
+
+fn deliver(
+    stage: &mut Stage,
+    way: &str,
+    sockets: usize,
+    effort: Effort,
+) -> Result<Vec<Sample>, Failure> {
     stage.warm_up()?;
-    stage.measure(format!("bus, to {sockets} sockets"), Load::Flood, events)
+    let events = effort.pick(DELIVERIES.0, DELIVERIES.1) / sockets as u64;
+    let measure = |load: Load| {
+        let name = format!("{way} to {sockets}, {}", load.name());
+        stage.measure(name, load, events)
+    };
+    [Load::Rate(RATE), Load::Flood]
+        .into_iter()
+        .map(measure)
+        .collect()
 }
 
 /// Waits until every subscriber has had event 0, which ends a round.
