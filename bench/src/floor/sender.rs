@@ -35,7 +35,7 @@ pub fn run(driver: &str, connections: usize) -> Result<(), Failure> {
         socket.set_nodelay(true)?;
         sockets.push(socket);
     }
-    let mut loop_ = Loop {
+    let mut sender = Sender {
         sockets,
         ring: match driver {
             "uring" => Some(ring()?),
@@ -45,7 +45,7 @@ pub fn run(driver: &str, connections: usize) -> Result<(), Failure> {
     let mut commands = Commands::default();
     while commands.read(&mut commander)? {
         while let Some((sockets, frames)) = commands.next_run() {
-            loop_.send(sockets, &frames)?;
+            sender.send(sockets, &frames)?;
         }
     }
     Ok(())
@@ -92,13 +92,13 @@ impl Commands {
     }
 }
 
-struct Loop {
+struct Sender {
     sockets: Vec<TcpStream>,
     /// `None` sends by one call each.
     ring: Option<IoUring>,
 }
 
-impl Loop {
+impl Sender {
     fn send(&mut self, sockets: Sockets, frames: &[u8]) -> Result<(), Failure> {
         let first = usize::try_from(sockets.first)?;
         let end = first.saturating_add(usize::try_from(sockets.count)?);

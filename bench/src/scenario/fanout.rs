@@ -42,7 +42,7 @@ fn round(contender: &Contender, sockets: usize, effort: Effort) -> Result<Vec<Sa
 
 /// So many that a round lasts about half a second, or less.
 fn events(load: Load, sockets: u64, effort: Effort) -> u64 {
-    let (sends, deliveries) = effort.pick((75_000, 5_000_000), (30_000, 1_000_000));
+    let (sends, deliveries) = effort.pick((75_000, 5_000_000), (10_000, 500_000));
     match load {
         // Each burst is one send to everybody.
         Load::Bursts(size) => size * (sends / sockets).clamp(3, effort.pick(2000, 300)),
