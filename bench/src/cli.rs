@@ -1,6 +1,6 @@
 //! The command line: what to measure, how long, and where the results go.
 
-use std::net::ToSocketAddrs;
+use std::net::{Ipv4Addr, ToSocketAddrs};
 use std::path::PathBuf;
 
 use clap::builder::PossibleValuesParser;
@@ -33,7 +33,11 @@ pub enum Command {
     Compare(Compare),
     /// A process of the floor.
     #[command(name = sender::ROLE, hide = true)]
-    FloorSender { driver: String, sockets: usize },
+    FloorSender {
+        driver: String,
+        sockets: usize,
+        host: Ipv4Addr,
+    },
     /// A process of the floor.
     #[command(name = replier::ROLE, hide = true)]
     FloorReplier,

@@ -116,10 +116,15 @@ impl Contender {
 
     /// A server; `None` for the floor, which is no server.
     pub fn start(&self) -> Result<Option<Server>, Failure> {
+        self.start_on(Ipv4Addr::LOCALHOST)
+    }
+
+    /// The same on an address of this host; one that runs already stays where it is.
+    pub fn start_on(&self, host: Ipv4Addr) -> Result<Option<Server>, Failure> {
         match self {
             Self::Floor(_) => Ok(None),
             Self::Slapback(driver, binary) => {
-                let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
+                let address = TcpListener::bind((host, 0))?.local_addr()?;
                 let process =
                     spawn_on_sender_cpu(&mut server_command(binary, address, driver.name()))
                         .map_err(|error| format!("{}: {error}", binary.display()))?;
@@ -127,7 +132,9 @@ impl Contender {
                 Ok(Some(Server::ours(process, address)))
             }
             Self::Uws => {
-                let (process, address) = start_on_own_port(Command::new("node").arg(UWS_SCRIPT))?;
+                let mut command = Command::new("node");
+                command.args([UWS_SCRIPT, &host.to_string()]);
+                let (process, address) = start_on_own_port(&mut command, host)?;
                 Ok(Some(Server::ours(process, address)))
             }
             Self::Other(other) => Ok(Some(Server {
@@ -142,11 +149,10 @@ impl Contender {
     /// Somebody who answers: a server, or for the floor the loop that answers without looking.
     /// `None` for a driver that this loop does not have.
     pub fn start_answering(&self) -> Result<Option<Server>, Failure> {
-        if let Self::Floor(Driver::Epoll) = self {
-            let (process, address) = floor::start(floor::replier::ROLE, &[])?;
-            return Ok(Some(Server::ours(process, address)));
+        match self {
+            Self::Floor(Driver::Epoll) => floor::start_replier().map(Some),
+            _ => self.start(),
         }
-        self.start()
     }
 }
 

@@ -4,10 +4,11 @@
 //! [`sender`] is what a broadcast cannot be cheaper than; [`replier`] is that for whatever is answered:
 //! a connection, a subscription, an API call; [`discarder`] for what is read from Redis.
 
-use std::net::SocketAddr;
+use std::net::Ipv4Addr;
 
 use crate::Failure;
-use crate::process::{Process, start_on_own_port};
+use crate::contender::Server;
+use crate::process::start_on_own_port;
 
 pub mod discarder;
 pub mod replier;
@@ -64,10 +65,21 @@ impl Command {
     }
 }
 
-/// Starts one of the loops.
-pub fn start(role: &str, arguments: &[String]) -> Result<(Process, SocketAddr), Failure> {
+/// Starts the loop that sends, on an address of this host.
+pub fn start_sender(driver: &str, sockets: usize, host: Ipv4Addr) -> Result<Server, Failure> {
+    let (host_text, sockets) = (host.to_string(), sockets.to_string());
+    start(&[sender::ROLE, driver, &sockets, &host_text], host)
+}
+
+/// Starts the loop that answers.
+pub fn start_replier() -> Result<Server, Failure> {
+    start(&[replier::ROLE], Ipv4Addr::LOCALHOST)
+}
+
+fn start(arguments: &[&str], host: Ipv4Addr) -> Result<Server, Failure> {
     let mut command = std::process::Command::new(std::env::current_exe()?);
-    start_on_own_port(command.arg(role).args(arguments))
+    let (process, address) = start_on_own_port(command.args(arguments), host)?;
+    Ok(Server::ours(process, address))
 }
 
 #[cfg(test)]

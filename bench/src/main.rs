@@ -23,6 +23,7 @@ mod host;
 mod message;
 mod meter;
 mod pace;
+mod path;
 mod process;
 mod publisher;
 mod receiver;
@@ -48,9 +49,11 @@ fn main() -> ExitCode {
         Some(Command::Compare(compare)) => compare
             .other()
             .and_then(|other| measure(&compare.run, Some(other))),
-        Some(Command::FloorSender { driver, sockets }) => {
-            sender::run(&driver, sockets).map(|()| true)
-        }
+        Some(Command::FloorSender {
+            driver,
+            sockets,
+            host,
+        }) => sender::run(&driver, sockets, host).map(|()| true),
         Some(Command::FloorReplier) => replier::run().map(|()| true),
         Some(Command::FloorDiscarder { port }) => discarder::run(port).map(|()| true),
     };

@@ -71,14 +71,17 @@ pub fn spawn(command: &mut Command) -> Result<Process, Failure> {
     Ok(Process(command.spawn()?))
 }
 
-/// Runs a child that says on stdout which port of this host it listens on.
-pub fn start_on_own_port(command: &mut Command) -> Result<(Process, SocketAddr), Failure> {
+/// Runs a child that says on stdout which port of that address it listens on.
+pub fn start_on_own_port(
+    command: &mut Command,
+    host: Ipv4Addr,
+) -> Result<(Process, SocketAddr), Failure> {
     let mut process = spawn_on_sender_cpu(command.stdout(Stdio::piped()))?;
     let mut said = String::new();
     BufReader::new(process.0.stdout.take().ok_or("no stdout")?).read_line(&mut said)?;
     let port = said.trim().parse();
     let port = port.map_err(|_| format!("a process says {said:?} and not its port"))?;
-    Ok((process, SocketAddr::from((Ipv4Addr::LOCALHOST, port))))
+    Ok((process, SocketAddr::from((host, port))))
 }
 
 /// Waits until somebody listens there.
@@ -92,10 +95,11 @@ pub fn wait_for(address: SocketAddr) -> Result<(), Failure> {
     Err(format!("the server does not listen on {address}").into())
 }
 
-/// Whether a program can be found.
-pub fn is_installed(program: &str) -> bool {
+/// Says so if a program cannot be found.
+pub fn is_missing(program: &str) -> Option<String> {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
+    let is_there = std::env::split_paths(&path).any(|folder| folder.join(program).is_file());
+    (!is_there).then(|| format!("there is no {program} in PATH"))
 }
 
 /// Children inherit it. If it cannot be raised, connecting fails with the reason.

@@ -4,7 +4,7 @@
 //! received.
 
 use std::io::{ErrorKind, Read};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
@@ -69,6 +69,20 @@ impl Receiver {
         let mut receiver = Self::new()?;
         for client in Client::join(server, &[CHANNEL.to_owned()], count)? {
             receiver.take_over(client, Sequence::of_all())?;
+        }
+        Ok(receiver)
+    }
+
+    /// So many sockets to the floor, each for what `sequence` gives to its number.
+    pub fn bare(
+        address: SocketAddr,
+        count: usize,
+        sequence: fn(u64) -> Sequence,
+    ) -> Result<Self, Failure> {
+        let mut receiver = Self::new()?;
+        for number in 0..count as u64 {
+            let stream = TcpStream::connect(address)?;
+            receiver.add(stream, Vec::new(), sequence(number))?;
         }
         Ok(receiver)
     }
@@ -237,13 +251,7 @@ mod tests {
     fn frames_are_counted_however_they_are_cut() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let mut receiver = Receiver::new().unwrap();
-        for _ in 0..2 {
-            let stream = TcpStream::connect(address).unwrap();
-            receiver
-                .add(stream, Vec::new(), Sequence::of_all())
-                .unwrap();
-        }
+        let mut receiver = Receiver::bare(address, 2, |_| Sequence::of_all()).unwrap();
         let (mut sender, _) = listener.accept().unwrap();
         receiver.stop_reading(1).unwrap();
         let frame = |number| frame(CHANNEL, number);

@@ -2,10 +2,10 @@
 
 use std::time::Instant;
 
+use crate::Failure;
 use crate::contender::Contender;
 use crate::sample::Sample;
 use crate::table::Table;
-use crate::{Failure, process};
 
 mod channels;
 mod fanout;
@@ -17,6 +17,7 @@ mod redis;
 mod rush;
 mod slow;
 mod storm;
+mod wan;
 mod whisper;
 
 /// A load that contenders are put under in turn.
@@ -31,8 +32,8 @@ pub struct Scenario {
     pub sockets: &'static [usize],
     /// What its figures are held against.
     pub baseline: Baseline,
-    /// A program that it cannot do without.
-    pub needs: Option<&'static str>,
+    /// Says what it cannot do without and is not here.
+    missing: fn() -> Option<String>,
     /// Rounds of a whole run; a quick one has one.
     pub rounds: usize,
     /// Starts a contender, measures one round of it, and ends it. Nothing for whom it does not fit.
@@ -40,7 +41,7 @@ pub struct Scenario {
 }
 
 /// All scenarios, in the order in which they run.
-pub const ALL: [&Scenario; 11] = [
+pub const ALL: [&Scenario; 12] = [
     &fanout::SCENARIO,
     &latency::SCENARIO,
     &whisper::SCENARIO,
@@ -52,6 +53,7 @@ pub const ALL: [&Scenario; 11] = [
     &rush::SCENARIO,
     &http::SCENARIO,
     &slow::SCENARIO,
+    &wan::SCENARIO,
 ];
 
 /// What the ratios of a table are against.
@@ -101,10 +103,8 @@ impl Scenario {
     /// Runs every round of every contender and says on stderr how far it is.
     pub fn run(&self, contenders: &[Contender], effort: Effort) -> Result<Table, Failure> {
         let mut table = Table::new(self);
-        if let Some(program) = self.needs
-            && !process::is_installed(program)
-        {
-            table.skip(format!("there is no {program} in PATH"));
+        if let Some(why) = (self.missing)() {
+            table.skip(why);
             return Ok(table);
         }
         let rounds = effort.pick(self.rounds, 1);

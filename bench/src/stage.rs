@@ -1,12 +1,12 @@
 //! One sender with all its subscribers, and the loads it is put under.
 
-use std::net::TcpStream;
+use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
 use crate::Failure;
 use crate::client::Client;
 use crate::contender::{Contender, Server};
-use crate::floor::{self, Sockets, sender};
+use crate::floor::{self, Sockets};
 use crate::meter::Meter;
 use crate::pace::{Burst, Pace, Untimed};
 use crate::receiver::{CHANNEL, Receiver, Schedule};
@@ -99,16 +99,10 @@ impl Stage {
         of_event: fn(u64) -> Sockets,
         sequence: fn(u64) -> Sequence,
     ) -> Result<Self, Failure> {
-        let arguments = [contender.driver().to_owned(), sockets.to_string()];
-        let (process, address) = floor::start(sender::ROLE, &arguments)?;
-        let source = Told::connect(address, of_event)?;
-        let mut receiver = Receiver::new()?;
-        for number in 0..sockets as u64 {
-            let stream = TcpStream::connect(address)?;
-            receiver.add(stream, Vec::new(), sequence(number))?;
-        }
+        let sender = floor::start_sender(contender.driver(), sockets, Ipv4Addr::LOCALHOST)?;
+        let source = Told::connect(sender.address, of_event)?;
+        let receiver = Receiver::bare(sender.address, sockets, sequence)?;
         let deliveries = (sockets as u64).min(of_event(0).count.into());
-        let sender = Server::ours(process, address);
         Self::owning(sender, source, receiver, deliveries)
     }
 
@@ -135,7 +129,8 @@ impl Stage {
         Self::owning(server, source, receiver, sockets as u64)
     }
 
-    fn owning(
+    /// A sender that ends with the stage, as in [`Self::new`].
+    pub fn owning(
         sender: Server,
         source: impl Source + 'static,
         receiver: Receiver,
@@ -154,8 +149,8 @@ impl Stage {
 
     /// Sends a few events that nobody measures.
     pub fn warm_up(&mut self) -> Result<(), Failure> {
-        self.bursts(1, WARM_UP)?;
-        if self.receiver.finish(WARM_UP)?.is_exact() {
+        let sent = self.bursts(1, WARM_UP)?;
+        if self.receiver.finish(sent)?.is_exact() {
             return Ok(());
         }
         Err("the first events were lost, doubled or reordered".into())

@@ -1,5 +1,6 @@
 // A bare uWebSockets server: the least that lets clients subscribe and whisper, and is told of events
-// by its API. The bench starts it and reads its port. It checks nothing and keeps nothing.
+// by its API. The bench starts it with an address and reads its port. It checks nothing and keeps
+// nothing.
 
 import { createRequire } from 'node:module';
 
@@ -46,4 +47,4 @@ const app = uws
       response.writeHeader('Content-Type', 'application/json').end('{}');
     });
   })
-  .listen('127.0.0.1', 0, (socket) => console.log(uws.us_socket_local_port(socket)));
+  .listen(process.argv[2], 0, (socket) => console.log(uws.us_socket_local_port(socket)));

@@ -24,8 +24,8 @@ const COMMANDS: usize = 256;
 const FLAGS: i32 = libc::MSG_DONTWAIT | libc::MSG_WAITALL | libc::MSG_NOSIGNAL;
 
 /// Accepts whoever commands and `connections` sockets behind it, and sends what is commanded.
-pub fn run(driver: &str, connections: usize) -> Result<(), Failure> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+pub fn run(driver: &str, connections: usize, host: Ipv4Addr) -> Result<(), Failure> {
+    let listener = TcpListener::bind((host, 0))?;
     println!("{}", listener.local_addr()?.port());
     io::stdout().flush()?;
     let (mut commander, _) = listener.accept()?;

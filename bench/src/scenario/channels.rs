@@ -17,7 +17,7 @@ pub const SCENARIO: Scenario = Scenario {
     unit: "CPU ns per delivery",
     sockets: &[SOCKETS],
     baseline: Baseline::Floor,
-    needs: None,
+    missing: || None,
     rounds: 3,
     round,
 };

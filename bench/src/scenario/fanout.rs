@@ -14,7 +14,7 @@ pub const SCENARIO: Scenario = Scenario {
     unit: "CPU ns per delivery",
     sockets: &[1, 1000, 10_000],
     baseline: Baseline::Floor,
-    needs: None,
+    missing: || None,
     rounds: 5,
     round,
 };

@@ -19,7 +19,7 @@ pub const SCENARIO: Scenario = Scenario {
     unit: "CPU ns per call",
     sockets: &[64],
     baseline: Baseline::Floor,
-    needs: None,
+    missing: || None,
     rounds: 3,
     round,
 };

@@ -17,7 +17,7 @@ pub const SCENARIO: Scenario = Scenario {
     unit: "bytes per socket",
     sockets: &[15_000],
     baseline: Baseline::Floor,
-    needs: None,
+    missing: || None,
     rounds: 1,
     round,
 };

@@ -18,7 +18,7 @@ use crate::contender::{Contender, Driver, Server};
 use crate::floor::discarder::{Discarder, PREFIX};
 use crate::meter::{Meter, Usage};
 use crate::pace::Untimed;
-use crate::process::{Process, server_command, spawn_on_sender_cpu};
+use crate::process::{Process, is_missing, server_command, spawn_on_sender_cpu};
 use crate::receiver::{CHANNEL, Receiver};
 use crate::redis::{Broadcaster, LARAVEL, PROGRAM, Redis, Script};
 use crate::sample::Sample;
@@ -33,7 +33,7 @@ pub const SCENARIO: Scenario = Scenario {
     unit: "CPU ns per message, or per delivery to sockets",
     sockets: &[NOBODY, 100, 1000],
     baseline: Baseline::Floor,
-    needs: Some(PROGRAM),
+    missing: || is_missing(PROGRAM),
     rounds: 3,
     round,
 };

@@ -22,7 +22,7 @@ pub const SCENARIO: Scenario = Scenario {
     unit: "CPU ns per delivery, of all that the server does",
     sockets: &[100],
     baseline: Baseline::Load(ALONE),
-    needs: None,
+    missing: || None,
     rounds: 3,
     round,
 };

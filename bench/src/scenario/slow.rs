@@ -13,7 +13,7 @@ pub const SCENARIO: Scenario = Scenario {
     unit: "CPU ns per delivery to those who read",
     sockets: &[1000],
     baseline: Baseline::Load(ALL_READ),
-    needs: None,
+    missing: || None,
     rounds: 3,
     round,
 };

@@ -15,7 +15,7 @@ pub const SCENARIO: Scenario = Scenario {
     unit: "CPU ns per socket that came and went",
     sockets: &[AT_ONCE],
     baseline: Baseline::Floor,
-    needs: None,
+    missing: || None,
     rounds: 3,
     round,
 };

@@ -13,7 +13,7 @@ pub const SCENARIO: Scenario = Scenario {
     unit: "CPU ns per delivery",
     sockets: &[100, 1000],
     baseline: Baseline::Floor,
-    needs: None,
+    missing: || None,
     rounds: 3,
     round,
 };
