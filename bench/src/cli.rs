@@ -58,7 +58,7 @@ pub struct Run {
     /// The binary to measure; else $SLAPBACK_BIN, else the slapback beside this one
     #[arg(long, value_name = "PATH")]
     server: Option<PathBuf>,
-    /// Where text and JSON go
+    /// Where text, JSON and chart go
     #[arg(long, value_name = "DIR", default_value = "bench/results")]
     pub out: PathBuf,
 }
@@ -93,10 +93,14 @@ impl Run {
             .server
             .clone()
             .or_else(|| std::env::var_os("SLAPBACK_BIN").map(Into::into));
-        Ok(match named {
+        let binary = match named {
             Some(binary) => std::path::absolute(binary)?,
             None => std::env::current_exe()?.with_file_name("slapback"),
-        })
+        };
+        if !binary.is_file() {
+            return Err(format!("there is no server {}: build it", binary.display()).into());
+        }
+        Ok(binary)
     }
 
     /// How long it may take.
