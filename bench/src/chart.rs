@@ -1,7 +1,7 @@
 //! The chart of a run, as SVG: what one delivery, whisper, call or socket costs each contender.
 //!
-//! The report draws it. Every panel has its own scale: bars compare contenders under one load, never
-//! loads with each other.
+//! The report draws it. Every panel has its own scale: bars compare contenders under one load, and
+//! never loads with each other.
 
 use std::fmt::Write as _;
 

@@ -1,8 +1,8 @@
 //! The floor: what the kernel alone costs. Loops with nothing around them, each in a process of its
 //! own, as the server is.
 //!
-//! [`sender`] is what a broadcast cannot be cheaper than; [`replier`] is that for whatever is answered:
-//! a connection, a subscription, an API call; [`discarder`] for what is read from Redis.
+//! [`sender`] is what a broadcast cannot be cheaper than; [`replier`] is that for whatever is
+//! answered: a connection, a subscription, an API call; [`discarder`] for what is read from Redis.
 
 use std::net::Ipv4Addr;
 

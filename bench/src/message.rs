@@ -1,5 +1,5 @@
-//! The events of the bench on the wire: the frames that subscribers get, those that clients send, and
-//! signatures. Both ends and the floor write them here.
+//! The events of the bench on the wire: the frames that subscribers get, those that clients send,
+//! and signatures. Both ends and the floor write them here.
 
 use std::fmt::Write as _;
 use std::time::{SystemTime, UNIX_EPOCH};

@@ -1,4 +1,5 @@
-//! A long path: two networks, 25 ms from one to the other, on which one packet in a hundred is lost.
+//! A long path: two networks, 25 ms from one to the other, on which one packet in a hundred is
+//! lost.
 //!
 //! The `wan` scenario puts a server at one end and its clients at the other. Each end is a network
 //! namespace with a TUN device; a thread carries what comes out of one device to the other. Needs

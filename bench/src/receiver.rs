@@ -1,7 +1,7 @@
 //! The receiving end: many sockets, one thread, every frame checked.
 //!
-//! The server's sockets and the floor's go through the same code, so that both pay the same for being
-//! received.
+//! The server's sockets and the floor's go through the same code, so that both pay the same for
+//! being received.
 
 use std::io::{ErrorKind, Read};
 use std::net::{SocketAddr, TcpStream};

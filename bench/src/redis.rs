@@ -29,7 +29,8 @@ const UNANSWERED_MAX: usize = 1;
 const CHUNK: u64 = 100;
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Publishes `{…"#0000000001xxx"…}`: on channel `ARGV[1]`, from number `ARGV[2]` on, `ARGV[3]` times.
+/// Publishes `{…"#0000000001xxx"…}`: on channel `ARGV[1]`, from number `ARGV[2]` on, `ARGV[3]`
+/// times.
 const SCRIPT: &str = "for i = 0, ARGV[3] - 1 do redis.call('PUBLISH', ARGV[1], \
                       ARGV[4] .. string.format('%010d', ARGV[2] + i) .. ARGV[5]) end";
 

@@ -1,4 +1,5 @@
-//! All tables of a run, as text, JSON and a chart under `bench/results`, with where and when it was.
+//! All tables of a run, as text, JSON and a chart under `bench/results`, with where and when it
+//! was.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -66,7 +66,8 @@ pub struct Stage {
 }
 
 impl Stage {
-    /// A process to measure, who is told to send, who receives, and how many sockets an event is for.
+    /// A process to measure, who is told to send, who receives, and how many sockets an event is
+    /// for.
     pub fn new(
         pid: Option<u32>,
         source: impl Source + 'static,

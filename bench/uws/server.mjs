@@ -1,6 +1,6 @@
-// A bare uWebSockets server: the least that lets clients subscribe and whisper, and is told of events
-// by its API. The bench starts it with an address and reads its port. It checks nothing and keeps
-// nothing.
+// A bare uWebSockets server: the least that lets clients subscribe and whisper, and is told of
+// events by its API. The bench starts it with an address and reads its port. It checks nothing and
+// keeps nothing.
 
 import { createRequire } from 'node:module';
 

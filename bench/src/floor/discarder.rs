@@ -1,4 +1,5 @@
-//! The bare subscriber to Redis: reads and throws away, and tells of each message that ends a round.
+//! The bare subscriber to Redis: reads and throws away, and tells of each message that ends a
+//! round.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, TcpStream};

@@ -1,5 +1,5 @@
-//! The bare answering loop: accepts, reads, and writes an answer that was ready before, by the first
-//! byte of what it read. Checks nothing and keeps nothing.
+//! The bare answering loop: accepts, reads, and writes an answer that was ready before, by the
+//! first byte of what it read. Checks nothing and keeps nothing.
 
 use std::collections::HashMap;
 use std::io::{self, Read, Write};

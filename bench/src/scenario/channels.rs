@@ -28,8 +28,8 @@ const GROUP: u64 = 10;
 /// Group `g` has the channels `g`, `g + GROUPS` and so on.
 const GROUPS: u64 = 100;
 const SOCKETS: usize = (GROUPS * GROUP) as usize;
-/// How events follow one another, and how many there are. Of those that wait together a server sends
-/// what is for the same socket in one go; the floor, which knows no backlog, does not.
+/// How events follow one another, and how many there are. Of those that wait together a server
+/// sends what is for the same socket in one go; the floor, which knows no backlog, does not.
 const LOADS: [(Load, u64, u64); 2] = [
     (Load::Bursts(1), 5_000, 1_000),
     (Load::Flood, 50_000, 10_000),

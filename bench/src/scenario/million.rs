@@ -1,4 +1,5 @@
-//! A million published messages from end to end: each is looked for by its number at each subscriber.
+//! A million published messages from end to end: each is looked for by its number at each
+//! subscriber.
 
 use super::{Baseline, Effort, Scenario};
 use crate::Failure;

@@ -1,8 +1,8 @@
 //! What comes through Redis: Laravel's redis broadcaster, and the bus between two servers.
 //!
-//! With nobody to deliver to, the server stands beside a bare subscriber that reads and throws away.
-//! Where both keep up Redis is what limits; what they can take shows once they find a backlog,
-//! which Redis has only to write.
+//! With nobody to deliver to, the server stands beside a bare subscriber that reads and throws
+//! away. Where both keep up Redis is what limits; what they can take shows once they find a
+//! backlog, which Redis has only to write.
 
 use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};

@@ -23,8 +23,8 @@ pub const SCENARIO: Scenario = Scenario {
     round,
 };
 
-/// How events follow one another, and how many there are; who publishes is near the server. The steady
-/// ones come first, which warms the path. A burst of 1,000 is more than it takes at once.
+/// How events follow one another, and how many there are; who publishes is near the server. The
+/// steady ones come first, which warms the path. A burst of 1,000 is more than it takes at once.
 const LOADS: [(Load, u64, u64); 2] = [
     (Load::Rate(100), 300, 100),
     (Load::Bursts(1000), 5_000, 2_000),
