@@ -35,7 +35,7 @@ run_e2e() { cargo build --locked --bin slapback && node tests/e2e/run.js; }
 run_million() {
   cargo build --release --locked --bin slapback \
     && E2E_MESSAGES=1000000 E2E_CLIENTS=chromium E2E_DRIVERS=uring E2E_SHARDS=4 \
-      SLAPBACK_BIN=target/release/slapback node tests/e2e/run.js laravel
+      SLAPBACK_BIN="$PWD/target/release/slapback" node tests/e2e/run.js laravel
 }
 # On one driver and one number of shards: what a proxy can break does not depend on them. What it
 # can break by coming over a Unix socket does not depend on the browser either.
