@@ -32,6 +32,9 @@ impl Default for Workspace {
     }
 }
 
+/// A workspace that has read a longer text is given back with the next shorter one.
+const KEPT_BYTES: usize = 1 << 20;
+
 /// Not JSON, or nested too deeply.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Malformed;
@@ -113,6 +116,9 @@ pub fn visit<'a>(
 ) -> Result<Value<'a>, Malformed> {
     if is_nested_too_deeply(source.as_bytes()) {
         return Err(Malformed);
+    }
+    if workspace.copy.capacity() > KEPT_BYTES && source.len() <= KEPT_BYTES {
+        *workspace = Workspace::default();
     }
     workspace.copy.clear();
     workspace.copy.extend_from_slice(source.as_bytes());

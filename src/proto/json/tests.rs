@@ -217,3 +217,18 @@ proptest! {
         prop_assert_eq!(decoded, text);
     }
 }
+
+#[test]
+fn what_a_long_text_took_is_given_back_with_the_next_short_one() {
+    let mut workspace = Workspace::default();
+    let long = format!(r#"{{"data":"{}"}}"#, "x".repeat(2 * KEPT_BYTES));
+    for text in [&*long, r#"{"data":"x"}"#] {
+        let mut length = 0;
+        visit(text, &mut workspace, |child| {
+            length = child.value.coerced().unwrap().len();
+        })
+        .unwrap();
+        assert_eq!(length + r#"{"data":""}"#.len(), text.len());
+    }
+    assert!(workspace.copy.capacity() < KEPT_BYTES);
+}
