@@ -30,7 +30,7 @@ fn survives(attack: impl Fn(SocketAddr) + Sync) {
         let mut crowd = Crowd::join(&server, HEALTHY, None);
         let mut publisher = Publisher::new(&server, 0);
         publisher.publish();
-        let files_before = files(&server);
+        let files_before = server.files();
         let (is_over, wanted) = (AtomicBool::new(false), AtomicU64::new(u64::MAX));
         std::thread::scope(|scope| {
             scope.spawn(|| {
@@ -52,7 +52,7 @@ fn survives(attack: impl Fn(SocketAddr) + Sync) {
         });
         assert_eq!(crowd.ended_count, 0, "a healthy subscriber was closed");
         let end = Instant::now() + Duration::from_secs(20);
-        while files(&server) > files_before {
+        while server.files() > files_before {
             assert!(Instant::now() < end, "files are left open");
             std::thread::sleep(Duration::from_millis(20));
         }
@@ -69,11 +69,6 @@ impl Drop for SetOnDrop<'_> {
     fn drop(&mut self) {
         self.0.store(true, Ordering::Release);
     }
-}
-
-fn files(server: &Server) -> usize {
-    let folder = fs::read_dir(format!("/proc/{}/fd", server.pid()));
-    folder.unwrap().count()
 }
 
 fn connect(address: SocketAddr) -> TcpStream {

@@ -2,7 +2,6 @@
 //! stays within its bounds.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use std::fs;
 use std::time::{Duration, Instant};
 
 use crowd::{Crowd, End, Publisher};
@@ -18,12 +17,6 @@ const RESIDENT_MAX: u64 = 40 * MIB;
 
 /// How long a crowd may take to hear all of a test. Only a failing test takes as long.
 const PATIENCE: Duration = Duration::from_secs(60);
-
-/// How many files the server has open.
-fn files(server: &Server) -> usize {
-    let folder = fs::read_dir(format!("/proc/{}/fd", server.pid()));
-    folder.unwrap().count()
-}
 
 /// A counter of the line that the server says when it has stopped.
 fn counted(stopped: &str, name: &str) -> u64 {
@@ -89,7 +82,7 @@ impl Scene {
         // Little room in the kernel, so that it is the server that has to wait.
         let stalled = Crowd::join(&server, count, Some(2048));
         let healthy = Crowd::join(&server, HEALTHY, None);
-        let files = files(&server) - count;
+        let files = server.files() - count;
         Self {
             server,
             stalled,
@@ -102,8 +95,8 @@ impl Scene {
     fn are_closed(&self) {
         let end = Instant::now() + PATIENCE;
         // The publisher's own connection may still be open.
-        while files(&self.server) > self.files + 1 {
-            assert!(Instant::now() < end, "{} files", files(&self.server));
+        while self.server.files() > self.files + 1 {
+            assert!(Instant::now() < end, "{} files", self.server.files());
             std::thread::sleep(Duration::from_millis(20));
         }
     }

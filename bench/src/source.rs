@@ -4,9 +4,11 @@ use std::net::{SocketAddr, TcpStream};
 
 use crate::Failure;
 use crate::client::Client;
+use crate::contender::Server;
 use crate::floor::{Command, Sockets};
 use crate::message::{App, whisper};
 use crate::publisher::Publisher;
+use crate::receiver::CHANNEL;
 use crate::wire::Wire;
 
 /// Takes numbered events and sends them on their way.
@@ -40,6 +42,11 @@ impl Api {
             channel,
             publisher: Publisher::connect(address)?,
         })
+    }
+
+    /// The same of a server whose subscribers are all on [`CHANNEL`].
+    pub fn to_all(server: &Server) -> Result<Self, Failure> {
+        Self::connect(server.address, &server.app, |_| CHANNEL.to_owned())
     }
 }
 

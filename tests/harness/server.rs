@@ -175,6 +175,12 @@ impl Server {
         self.child.wait().unwrap()
     }
 
+    /// How many files it has open.
+    pub fn files(&self) -> usize {
+        let folder = fs::read_dir(format!("/proc/{}/fd", self.pid()));
+        folder.unwrap().count()
+    }
+
     /// A field of its `/proc/PID/status`, in bytes.
     pub fn memory(&self, field: &str) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();

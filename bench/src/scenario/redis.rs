@@ -147,8 +147,7 @@ fn bus(
     let publishing = Node::start(driver, binary, &redis, SCALING)?;
     let delivering = Node::start(driver, binary, &redis, SCALING)?;
     let receiver = Receiver::of(&delivering.server, sockets)?;
-    let server = &publishing.server;
-    let source = Api::connect(server.address, &server.app, |_| CHANNEL.to_owned())?;
+    let source = Api::to_all(&publishing.server)?;
     let mut stage = Stage::new(delivering.server.pid, source, receiver, sockets as u64)?;
     deliver(&mut stage, "bus", sockets, effort)
 }

@@ -10,7 +10,7 @@ use super::{Baseline, Effort, Scenario};
 use crate::Failure;
 use crate::client::AT_ONCE;
 use crate::contender::{Contender, Server};
-use crate::receiver::{CHANNEL, Receiver};
+use crate::receiver::Receiver;
 use crate::sample::Sample;
 use crate::source::Api;
 use crate::stage::{Load, Stage};
@@ -41,7 +41,7 @@ fn round(contender: &Contender, sockets: usize, effort: Effort) -> Result<Vec<Sa
     };
     let events = effort.pick(EVENTS.0, EVENTS.1);
     let receiver = Receiver::of(&server, sockets)?;
-    let source = Api::connect(server.address, &server.app, |_| CHANNEL.to_owned())?;
+    let source = Api::to_all(&server)?;
     let mut stage = Stage::new(server.pid, source, receiver, sockets as u64)?;
     stage.warm_up()?;
     let alone = stage.measure(ALONE.to_owned(), Load::Rate(RATE), events)?;

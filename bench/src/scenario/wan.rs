@@ -5,7 +5,7 @@ use crate::Failure;
 use crate::contender::{Contender, Server};
 use crate::floor;
 use crate::path::{End, LongPath, SERVER};
-use crate::receiver::{CHANNEL, Receiver};
+use crate::receiver::Receiver;
 use crate::sample::Sample;
 use crate::sequence::Sequence;
 use crate::source::{Api, Told};
@@ -46,7 +46,7 @@ fn round(contender: &Contender, sockets: usize, effort: Effort) -> Result<Vec<Sa
 fn stage(contender: &Contender, sockets: usize, path: &LongPath) -> Result<Stage, Failure> {
     path.enter(End::Server)?;
     if let Some(server) = contender.start_on(SERVER)? {
-        let source = Api::connect(server.address, &server.app, |_| CHANNEL.to_owned())?;
+        let source = Api::to_all(&server)?;
         path.enter(End::Clients)?;
         let receiver = Receiver::of(&server, sockets)?;
         return Stage::owning(server, source, receiver, sockets as u64);
