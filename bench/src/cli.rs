@@ -1,17 +1,18 @@
 //! The command line: what to measure, how long, and where the results go.
 
-use std::net::{Ipv4Addr, ToSocketAddrs};
+use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 
-use clap::builder::PossibleValuesParser;
+use clap::builder::{PossibleValuesParser, RangedU64ValueParser};
 use clap::{Args, Parser, Subcommand};
 
 use crate::Failure;
-use crate::contender::{Contender, Other};
+use crate::contender::{Contender, Driver, Other};
 use crate::floor::{discarder, replier, sender};
 use crate::message::App;
 use crate::process::{APP, SECRET};
 use crate::publisher::KEY;
+use crate::scale::crowd;
 use crate::scenario::{ALL, Effort, Scenario};
 
 /// Measures Slapback next to bare loops that only send and answer.
@@ -31,6 +32,15 @@ pub struct Cli {
 pub enum Command {
     /// The same with another server beside, which speaks the Pusher protocol and runs already
     Compare(Compare),
+    /// Hundreds of thousands of sockets at once, to many servers that are one over Redis
+    Scale(Scale),
+    /// A process of clients.
+    #[command(name = crowd::ROLE, hide = true)]
+    Crowd {
+        server: SocketAddr,
+        source: Ipv4Addr,
+        sockets: usize,
+    },
     /// A process of the floor.
     #[command(name = sender::ROLE, hide = true)]
     FloorSender {
@@ -55,12 +65,40 @@ pub struct Run {
     /// One short round of each
     #[arg(long)]
     quick: bool,
+    /// Whom to measure, and where it is written down.
+    #[command(flatten)]
+    pub paths: Paths,
+}
+
+/// Whom to measure, and where it is written down.
+#[derive(Args)]
+pub struct Paths {
     /// The binary to measure; else $SLAPBACK_BIN, else the slapback beside this one
     #[arg(long, value_name = "PATH")]
     server: Option<PathBuf>,
     /// Where text, JSON and chart go
     #[arg(long, value_name = "DIR", default_value = "bench/results")]
     pub out: PathBuf,
+}
+
+/// More sockets than one process may hold.
+#[derive(Args)]
+pub struct Scale {
+    /// Sockets in all
+    #[arg(long, default_value_t = 407_000)]
+    pub sockets: usize,
+    /// Servers, and processes of clients
+    #[arg(long, default_value_t = 22, value_parser = servers())]
+    pub servers: usize,
+    /// How the servers send
+    #[arg(long, value_enum, default_value_t = Driver::Uring)]
+    pub driver: Driver,
+    /// Seconds of silence before a server pings
+    #[arg(long, default_value_t = 60)]
+    pub ping_interval: u64,
+    /// Whom to measure, and where it is written down.
+    #[command(flatten)]
+    pub paths: Paths,
 }
 
 /// Another server.
@@ -86,7 +124,7 @@ pub struct Compare {
     pub run: Run,
 }
 
-impl Run {
+impl Paths {
     /// The server to measure.
     pub fn binary(&self) -> Result<PathBuf, Failure> {
         let named = self
@@ -102,7 +140,9 @@ impl Run {
         }
         Ok(binary)
     }
+}
 
+impl Run {
     /// How long it may take.
     pub fn effort(&self) -> Effort {
         if self.quick {
@@ -134,6 +174,10 @@ impl Compare {
             process: self.pid,
         }))
     }
+}
+
+fn servers() -> RangedU64ValueParser<usize> {
+    RangedU64ValueParser::new().range(1..=crowd::CROWDS_MAX as u64)
 }
 
 fn names() -> PossibleValuesParser {

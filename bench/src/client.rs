@@ -2,9 +2,11 @@
 //!
 //! Blocking, for what happens before a measurement. Speaks just enough of the protocol.
 
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::io::{self, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::Duration;
+
+use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
 
 use crate::Failure;
 use crate::contender::Server;
@@ -59,10 +61,29 @@ pub fn socket_id(hello: &[u8]) -> Option<String> {
 impl Client {
     /// So many clients of a server, each on all of these channels.
     pub fn join(server: &Server, channels: &[String], count: usize) -> Result<Vec<Self>, Failure> {
+        Self::join_through(TcpStream::connect, server, channels, count)
+    }
+
+    /// The same from one address of this host: each has ports of its own.
+    pub fn join_from(
+        source: Ipv4Addr,
+        server: &Server,
+        channels: &[String],
+        count: usize,
+    ) -> Result<Vec<Self>, Failure> {
+        Self::join_through(|to| connect_from(source, to), server, channels, count)
+    }
+
+    fn join_through(
+        connect: impl Fn(SocketAddr) -> io::Result<TcpStream>,
+        server: &Server,
+        channels: &[String],
+        count: usize,
+    ) -> Result<Vec<Self>, Failure> {
         let mut joined = Vec::with_capacity(count);
         while joined.len() < count {
             let more = AT_ONCE.min(count - joined.len());
-            let dial = |_| Self::dial(server.address, &server.app.key);
+            let dial = |_| Self::upgrading(connect(server.address)?, &server.app.key);
             let mut clients = (0..more).map(dial).collect::<Result<Vec<_>, _>>()?;
             for client in &mut clients {
                 client.greet()?;
@@ -76,9 +97,8 @@ impl Client {
         Ok(joined)
     }
 
-    /// Connects and asks for a WebSocket.
-    fn dial(address: SocketAddr, key: &str) -> Result<Self, Failure> {
-        let mut stream = TcpStream::connect(address)?;
+    /// Asks for a WebSocket.
+    fn upgrading(mut stream: TcpStream, key: &str) -> Result<Self, Failure> {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.write_all(upgrade(key).as_bytes())?;
@@ -166,6 +186,13 @@ impl Client {
             }
         }
     }
+}
+
+fn connect_from(source: Ipv4Addr, to: SocketAddr) -> io::Result<TcpStream> {
+    let socket = socket(AddressFamily::INET, SocketType::STREAM, None)?;
+    bind(&socket, &SocketAddr::from((source, 0)))?;
+    connect(&socket, &to)?;
+    Ok(socket.into())
 }
 
 #[cfg(test)]

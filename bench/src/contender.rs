@@ -22,7 +22,7 @@ const UWS_SCRIPT: &str = "bench/uws/server.mjs";
 const UWS_PACKAGES: &str = "bench/uws/node_modules";
 
 /// How a sender hands its bytes to the kernel.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Driver {
     /// Batches of sends through `io_uring`.
     Uring,
@@ -160,14 +160,23 @@ impl Server {
     /// A server of our own, by its process.
     pub fn ours(process: Process, address: SocketAddr) -> Self {
         Self {
+            pid: Some(process.0.id()),
+            _process: Some(process),
+            ..Self::at(address)
+        }
+    }
+
+    /// A server of our own that somebody else has started.
+    pub fn at(address: SocketAddr) -> Self {
+        Self {
             address,
             app: App {
                 id: APP.into(),
                 key: KEY.into(),
                 secret: SECRET.into(),
             },
-            pid: Some(process.0.id()),
-            _process: Some(process),
+            pid: None,
+            _process: None,
         }
     }
 }

@@ -42,6 +42,17 @@ impl Time {
         Ok(sum)
     }
 
+    /// Of several processes together.
+    pub fn of_all(processes: &[u32]) -> Result<Self, Failure> {
+        let mut sum = Self::default();
+        for &process in processes {
+            let one = Self::of(process)?;
+            sum.ran_ns += one.ran_ns;
+            sum.waited_ns += one.waited_ns;
+        }
+        Ok(sum)
+    }
+
     /// What came since; a thread that has ended takes its time with it.
     pub fn since(self, earlier: Self) -> Self {
         Self {

@@ -12,7 +12,7 @@ pub struct Host {
     cpus: usize,
     commit: String,
     /// UTC, as `2026-11-26T05:00:00Z`.
-    pub date: String,
+    date: String,
 }
 
 impl Host {
@@ -27,6 +27,11 @@ impl Host {
             commit: told("git", &["describe", "--always", "--dirty"]),
             date: told("date", &["-u", "+%Y-%m-%dT%H:%M:%SZ"]),
         }
+    }
+
+    /// What the files of a run are called.
+    pub fn stem(&self, run: &str) -> String {
+        format!("{}-{run}", self.date.replace(':', ""))
     }
 
     /// One line.

@@ -12,6 +12,7 @@ use cli::{Cli, Command, Run};
 use contender::Contender;
 use floor::{discarder, replier, sender};
 use report::Report;
+use scale::crowd;
 
 mod chart;
 mod cli;
@@ -20,8 +21,10 @@ mod contender;
 mod cpu;
 mod floor;
 mod host;
+mod memory;
 mod message;
 mod meter;
+mod node;
 mod pace;
 mod path;
 mod process;
@@ -30,6 +33,7 @@ mod receiver;
 mod redis;
 mod report;
 mod sample;
+mod scale;
 mod scenario;
 mod sequence;
 mod source;
@@ -49,6 +53,12 @@ fn main() -> ExitCode {
         Some(Command::Compare(compare)) => compare
             .other()
             .and_then(|other| measure(&compare.run, Some(other))),
+        Some(Command::Scale(scale)) => scale::run(&scale),
+        Some(Command::Crowd {
+            server,
+            source,
+            sockets,
+        }) => crowd::run(server, source, sockets).map(|()| true),
         Some(Command::FloorSender {
             driver,
             sockets,
@@ -71,7 +81,7 @@ fn main() -> ExitCode {
 fn measure(run: &Run, other: Option<Contender>) -> Result<bool, Failure> {
     process::raise_file_limit();
     cpu::pin(cpu::RECEIVER)?;
-    let mut contenders = Contender::ours(&run.binary()?);
+    let mut contenders = Contender::ours(&run.paths.binary()?);
     match Contender::uws() {
         Ok(uws) => contenders.push(uws),
         Err(why) => eprintln!("uWebSockets is not measured: {why}"),
@@ -87,7 +97,7 @@ fn measure(run: &Run, other: Option<Contender>) -> Result<bool, Failure> {
     if let Some(targets) = report.targets() {
         println!("\n{targets}");
     }
-    let file = report.write(&run.out)?;
+    let file = report.write(&run.paths.out)?;
     println!("\nwritten to {}", file.display());
     Ok(report.is_exact())
 }

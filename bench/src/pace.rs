@@ -44,10 +44,12 @@ pub struct Burst {
 impl Burst {
     /// A burst that goes out now and begins with this number.
     pub fn now(first: u64) -> Self {
-        Self {
-            first,
-            at: Instant::now(),
-        }
+        Self::at(first, Instant::now())
+    }
+
+    /// The same at some other time.
+    pub fn at(first: u64, at: Instant) -> Self {
+        Self { first, at }
     }
 }
 

@@ -3,9 +3,9 @@
 //! The server's sockets and the floor's go through the same code, so that both pay the same for
 //! being received.
 
-use std::io::{ErrorKind, Read};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use rustix::event::{Timespec, epoll};
@@ -13,6 +13,7 @@ use rustix::event::{Timespec, epoll};
 use crate::Failure;
 use crate::client::Client;
 use crate::contender::Server;
+use crate::message::client_frame;
 use crate::sequence::Sequence;
 use crate::tally::Tally;
 
@@ -22,6 +23,10 @@ pub const MARK: u8 = b'#';
 pub const DIGITS: usize = 10;
 /// The channel everybody subscribes to.
 pub const CHANNEL: &str = "bench";
+
+/// What a server asks a silent socket, and what that answers.
+const PING: &[u8] = br#"{"event":"pusher:ping"}"#;
+const PONG: &str = r#"{"event":"pusher:pong"}"#;
 
 /// The number of a socket that somebody else reads.
 const WATCHED: u64 = u64::MAX;
@@ -36,6 +41,8 @@ struct Socket {
     stream: TcpStream,
     /// The beginning of a frame whose rest has not come.
     partial: Vec<u8>,
+    /// Pings that it has answered.
+    pings: u32,
     sequence: Sequence,
 }
 
@@ -49,6 +56,7 @@ pub struct Receiver {
     tally: Tally,
     /// Where the mark stands in a frame: always at the same place, once found.
     mark_at: usize,
+    pong: Vec<u8>,
 }
 
 impl Receiver {
@@ -61,6 +69,7 @@ impl Receiver {
             scratch: vec![0; 1 << 18],
             tally: Tally::new()?,
             mark_at: 0,
+            pong: client_frame(PONG)?,
         })
     }
 
@@ -96,9 +105,10 @@ impl Receiver {
     pub fn add(
         &mut self,
         stream: TcpStream,
-        partial: Vec<u8>,
+        mut partial: Vec<u8>,
         sequence: Sequence,
     ) -> Result<(), Failure> {
+        partial.shrink_to_fit();
         stream.set_nodelay(true)?;
         stream.set_nonblocking(true)?;
         let data = epoll::EventData::new_u64(self.sockets.len() as u64);
@@ -106,20 +116,16 @@ impl Receiver {
         self.sockets.push(Socket {
             stream,
             partial,
+            pings: 0,
             sequence,
         });
         Ok(())
     }
 
     /// Lets [`Self::receive`] also wake when something is to be read there, by somebody else.
-    pub fn watch(&mut self, stream: &TcpStream) -> Result<(), Failure> {
+    pub fn watch(&mut self, file: impl AsFd) -> Result<(), Failure> {
         let data = epoll::EventData::new_u64(WATCHED);
-        Ok(epoll::add(
-            &self.epoll,
-            stream,
-            data,
-            epoll::EventFlags::IN,
-        )?)
+        Ok(epoll::add(&self.epoll, file, data, epoll::EventFlags::IN)?)
     }
 
     /// Reads no more from the last `count` sockets, and leaves them open.
@@ -140,6 +146,11 @@ impl Receiver {
     /// Frames received in this round.
     pub fn frames(&self) -> u64 {
         self.tally.frames
+    }
+
+    /// Pings that each socket has answered.
+    pub fn pings(&self) -> impl Iterator<Item = u32> {
+        self.sockets.iter().map(|socket| socket.pings)
     }
 
     /// Reads what is there, waiting at most `patience` for the first byte. Tells whether anything
@@ -186,6 +197,10 @@ impl Receiver {
         while let Some((payload, behind)) = split_frame(rest) {
             rest = behind;
             let Some(event) = event_number(payload, &mut self.mark_at) else {
+                if payload == PING {
+                    socket.stream.write_all(&self.pong)?;
+                    socket.pings += 1;
+                }
                 continue;
             };
             if let Some(due) = due.due(event) {

@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::host::Host;
 use crate::process::SHARDS;
@@ -52,27 +52,33 @@ impl Report {
 
     /// Writes text, JSON and chart into `directory`; gives the text's file.
     pub fn write(&self, directory: &Path) -> Result<PathBuf, Failure> {
-        fs::create_dir_all(directory)?;
-        let stem = format!("{}-{}", self.host.date.replace(':', ""), self.effort.name());
+        let stem = self.host.stem(self.effort.name());
         let tables: Vec<_> = self.tables.iter().map(Table::json).collect();
         let report = json!({
             "host": self.host.json(), "effort": self.effort.name(), "shards": SHARDS,
             "scenarios": tables, "targets": targets::json(&self.tables),
         });
-        fs::write(
-            directory.join(format!("{stem}.json")),
-            format!("{report:#}\n"),
-        )?;
-        if let Some(chart) = chart::svg(&self.tables, &self.host.text()) {
-            fs::write(directory.join(format!("{stem}.svg")), chart)?;
-        }
         let texts = self.tables.iter().map(Table::text);
         let text: Vec<String> = std::iter::once(self.head())
             .chain(texts)
             .chain(self.targets())
             .collect();
-        let file = directory.join(format!("{stem}.txt"));
-        fs::write(&file, format!("{}\n", text.join("\n\n")))?;
+        let file = write(directory, &stem, &text.join("\n\n"), &report)?;
+        if let Some(chart) = chart::svg(&self.tables, &self.host.text()) {
+            fs::write(directory.join(format!("{stem}.svg")), chart)?;
+        }
         Ok(file)
     }
+}
+
+/// Writes text and JSON into `directory`; gives the text's file.
+pub fn write(directory: &Path, stem: &str, text: &str, report: &Value) -> Result<PathBuf, Failure> {
+    fs::create_dir_all(directory)?;
+    fs::write(
+        directory.join(format!("{stem}.json")),
+        format!("{report:#}\n"),
+    )?;
+    let file = directory.join(format!("{stem}.txt"));
+    fs::write(&file, format!("{text}\n"))?;
+    Ok(file)
 }

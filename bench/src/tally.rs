@@ -1,6 +1,7 @@
 //! What came of a round: how many frames, what was wrong with them, and how late they were.
 
 use hdrhistogram::Histogram;
+use serde_json::json;
 
 use crate::Failure;
 
@@ -43,6 +44,39 @@ impl Tally {
         })
     }
 
+    /// For another process of this bench.
+    pub fn to_text(&self) -> String {
+        let latencies = self.latency_ns.iter_recorded();
+        let latencies: Vec<_> = latencies
+            .map(|latency| [latency.value_iterated_to(), latency.count_at_value()])
+            .collect();
+        json!([
+            self.frames,
+            self.lost,
+            self.doubled,
+            self.reordered,
+            latencies
+        ])
+        .to_string()
+    }
+
+    /// From another process of this bench.
+    pub fn of_text(text: &str) -> Result<Self, Failure> {
+        let (frames, lost, doubled, reordered, latencies): (_, _, _, _, Vec<[u64; 2]>) =
+            serde_json::from_str(text)?;
+        let mut tally = Self {
+            frames,
+            lost,
+            doubled,
+            reordered,
+            ..Self::new()?
+        };
+        for [latency, count] in latencies {
+            tally.latency_ns.record_n(latency, count)?;
+        }
+        Ok(tally)
+    }
+
     /// Whether every frame came once, in order.
     pub fn is_exact(&self) -> bool {
         self.lost + self.doubled + self.reordered == 0
@@ -82,6 +116,16 @@ mod tests {
         assert_eq!((sum.frames, sum.lost, sum.is_exact()), (3, 2, false));
         let latency = sum.latency_us(0.5).unwrap();
         assert!((299.0..301.0).contains(&latency), "{latency}");
+    }
+
+    #[test]
+    fn a_tally_is_the_same_in_another_process() {
+        let mut tally = Tally::of_answers(5, 7).unwrap();
+        tally.latency_ns.record_n(1_234_567, 5).unwrap();
+        let other = Tally::of_text(&tally.to_text()).unwrap();
+        assert_eq!((other.frames, other.lost), (5, 2));
+        assert_eq!(other.latency_ns, tally.latency_ns);
+        assert!(Tally::of_text("[]").is_err());
     }
 
     #[test]

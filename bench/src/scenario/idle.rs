@@ -1,11 +1,10 @@
 //! Sockets on which nothing happens: what one takes of memory.
 
-use std::fs;
-
 use super::{Baseline, Effort, Scenario};
 use crate::Failure;
 use crate::client::Client;
 use crate::contender::Contender;
+use crate::memory::{Resident, slab_bytes};
 use crate::receiver::CHANNEL;
 use crate::sample::Sample;
 use crate::tally::Tally;
@@ -37,9 +36,9 @@ fn round(contender: &Contender, sockets: usize, effort: Effort) -> Result<Vec<Sa
     let sockets = effort.pick(sockets, sockets / QUICK);
     let channels = [CHANNEL.to_owned()];
     let mut clients = Client::join(&server, &channels, WARM_UP)?;
-    let before = (resident_bytes(pid)?, slab_bytes()?);
+    let before = (Resident::of(pid)?.rss, slab_bytes()?);
     clients.extend(Client::join(&server, &channels, sockets)?);
-    let after = (resident_bytes(pid)?, slab_bytes()?);
+    let after = (Resident::of(pid)?.rss, slab_bytes()?);
     let sample = |load: &str, before: u64, after: u64| {
         let tally = Tally::of_answers(sockets as u64, sockets as u64)?;
         let bytes = after.saturating_sub(before);
@@ -54,36 +53,4 @@ fn round(contender: &Contender, sockets: usize, effort: Effort) -> Result<Vec<Sa
         sample("process", before.0, after.0)?,
         sample("kernel, both ends", before.1, after.1)?,
     ])
-}
-
-/// Bytes of a process that are in memory.
-fn resident_bytes(process: u32) -> Result<u64, Failure> {
-    bytes_of(
-        "Rss:",
-        &fs::read_to_string(format!("/proc/{process}/smaps_rollup"))?,
-    )
-}
-
-/// Bytes of the kernel's objects, of this machine as a whole.
-fn slab_bytes() -> Result<u64, Failure> {
-    bytes_of("Slab:", &fs::read_to_string("/proc/meminfo")?)
-}
-
-/// One line of a file that counts in kB.
-fn bytes_of(name: &str, text: &str) -> Result<u64, Failure> {
-    let line = text.lines().find_map(|line| line.strip_prefix(name));
-    let figure = line.and_then(|line| line.split_whitespace().next());
-    Ok(1024 * figure.ok_or_else(|| format!("no {name}"))?.parse::<u64>()?)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_line_is_found_by_its_name() {
-        let text = "SReclaimable:  7 kB\nSlab:       2 kB\n";
-        assert_eq!(bytes_of("Slab:", text).unwrap(), 2048);
-        assert!(bytes_of("Rss:", text).is_err());
-    }
 }

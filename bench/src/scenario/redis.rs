@@ -4,21 +4,19 @@
 //! away. Where both keep up Redis is what limits; what they can take shows once they find a
 //! backlog, which Redis has only to write.
 
-use std::io::{BufRead, BufReader};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::Path;
-use std::process::{ChildStdout, Stdio};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 
 use super::{Baseline, Effort, Scenario};
 use crate::Failure;
-use crate::contender::{Contender, Driver, Server};
+use crate::contender::{Contender, Driver};
 use crate::floor::discarder::{Discarder, PREFIX};
 use crate::meter::{Meter, Usage};
+use crate::node::{INGEST, Node, SCALING, signal};
 use crate::pace::Untimed;
-use crate::process::{Process, is_missing, server_command, spawn_on_sender_cpu};
+use crate::process::is_missing;
 use crate::receiver::{CHANNEL, Receiver};
 use crate::redis::{Broadcaster, LARAVEL, PROGRAM, Redis, Script};
 use crate::sample::Sample;
@@ -40,9 +38,6 @@ pub const SCENARIO: Scenario = Scenario {
 
 /// No subscribers at all.
 const NOBODY: usize = 0;
-/// What turns a purpose of Redis on, and what the log calls it.
-const INGEST: (&str, &str) = ("SLAPBACK_REDIS_INGEST", "ingest");
-const SCALING: (&str, &str) = ("REVERB_SCALING_ENABLED", "scaling (hearing)");
 /// Messages of a round without subscribers.
 const MESSAGES: (u64, u64) = (1_000_000, 200_000);
 /// Deliveries of a round with subscribers.
@@ -224,64 +219,4 @@ impl Feed {
         script.settle(0)?;
         meter.stop()
     }
-}
-
-/// A server that Redis speaks to, and what it logs.
-struct Node {
-    server: Server,
-    said: BufReader<ChildStdout>,
-}
-
-impl Node {
-    /// Starts it with one setting on, and waits until it says that this works.
-    fn start(
-        driver: Driver,
-        binary: &Path,
-        redis: &Redis,
-        (setting, purpose): (&str, &str),
-    ) -> Result<Self, Failure> {
-        let address: SocketAddr = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
-        let mut command = server_command(binary, address, driver.name());
-        command
-            .env(setting, "true")
-            .env("REDIS_PORT", redis.port.to_string())
-            .stdout(Stdio::piped());
-        let mut process: Process = spawn_on_sender_cpu(&mut command)
-            .map_err(|error| format!("{}: {error}", binary.display()))?;
-        let said = BufReader::new(process.0.stdout.take().ok_or("no stdout")?);
-        let server = Server::ours(process, address);
-        let mut node = Self { server, said };
-        node.line_with(&format!("redis: {purpose} works"))?;
-        Ok(node)
-    }
-
-    fn pid(&self) -> Result<u32, Failure> {
-        Ok(self.server.pid.ok_or("no process")?)
-    }
-
-    /// Ends it, and gives how many messages it has taken in.
-    fn stop(mut self) -> Result<u64, Failure> {
-        signal(self.pid()?, Signal::TERM)?;
-        let line = self.line_with("stopped: ")?;
-        let taken = line
-            .split_whitespace()
-            .find_map(|word| word.strip_prefix("ingest_taken="));
-        Ok(taken.ok_or("nothing was taken")?.parse()?)
-    }
-
-    fn line_with(&mut self, part: &str) -> Result<String, Failure> {
-        let mut line = String::new();
-        while self.said.read_line(&mut line)? > 0 {
-            if line.contains(part) {
-                return Ok(line);
-            }
-            line.clear();
-        }
-        Err(format!("the server ended without saying {part:?}").into())
-    }
-}
-
-fn signal(process: u32, signal: Signal) -> Result<(), Failure> {
-    let pid = Pid::from_raw(i32::try_from(process)?).ok_or("no process")?;
-    Ok(kill_process(pid, signal)?)
 }
