@@ -38,7 +38,7 @@ pub enum Command {
     #[command(name = crowd::ROLE, hide = true)]
     Crowd {
         server: SocketAddr,
-        source: Ipv4Addr,
+        number: usize,
         sockets: usize,
     },
     /// A process of the floor.

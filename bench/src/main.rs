@@ -56,9 +56,9 @@ fn main() -> ExitCode {
         Some(Command::Scale(scale)) => scale::run(&scale),
         Some(Command::Crowd {
             server,
-            source,
+            number,
             sockets,
-        }) => crowd::run(server, source, sockets).map(|()| true),
+        }) => crowd::run(server, number, sockets).map(|()| true),
         Some(Command::FloorSender {
             driver,
             sockets,

@@ -23,9 +23,11 @@ use crate::tally::Tally;
 /// The command of such a process.
 pub const ROLE: &str = "crowd";
 
-/// Crowds at most: each has an address of this host for itself, from 127.0.0.2 on.
-pub const CROWDS_MAX: usize = 250;
-const FIRST_ADDRESS: usize = 2;
+/// Crowds at most: crowd 0 has the addresses 127.0.1.1, 127.0.1.2 and so on, crowd 1 127.0.2.1.
+pub const CROWDS_MAX: usize = 255;
+/// Sockets that come from one address. There are more ports, but once half of them are taken the
+/// kernel looks through all of the other half for each that is left.
+const PORTS: usize = 8192;
 
 const OPEN: &str = "open";
 const PINGS: &str = "pings";
@@ -57,11 +59,10 @@ pub struct Crowd {
 impl Crowd {
     /// Starts crowd `number`, which is to have so many sockets to a server.
     pub fn start(server: SocketAddr, number: usize, sockets: usize) -> Result<Self, Failure> {
-        let source = Ipv4Addr::new(127, 0, 0, u8::try_from(FIRST_ADDRESS + number)?);
         let mut command = Command::new(std::env::current_exe()?);
         command
             .arg(ROLE)
-            .args([server.to_string(), source.to_string(), sockets.to_string()])
+            .args([server.to_string(), number.to_string(), sockets.to_string()])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped());
         let mut process = spawn(&mut command)?;
@@ -129,7 +130,7 @@ impl Crowd {
 }
 
 /// The process itself: does what it is told on stdin, until that ends.
-pub fn run(server: SocketAddr, source: Ipv4Addr, sockets: usize) -> Result<(), Failure> {
+pub fn run(server: SocketAddr, number: usize, sockets: usize) -> Result<(), Failure> {
     let mut receiver = Receiver::new()?;
     let stdin = io::stdin();
     loop {
@@ -142,7 +143,7 @@ pub fn run(server: SocketAddr, source: Ipv4Addr, sockets: usize) -> Result<(), F
         }
         match order.trim_end().split_once(' ') {
             None if order.trim_end() == OPEN => {
-                open(&mut receiver, server, source, sockets)?;
+                open(&mut receiver, server, number, sockets)?;
                 println!("opened");
             }
             None if order.trim_end() == PINGS => {
@@ -168,12 +169,14 @@ fn has_order(stdin: &io::Stdin) -> Result<bool, Failure> {
 fn open(
     receiver: &mut Receiver,
     server: SocketAddr,
-    source: Ipv4Addr,
+    number: usize,
     sockets: usize,
 ) -> Result<(), Failure> {
     let (server, channels) = (Server::at(server), [CHANNEL.to_owned()]);
     for opened in (0..sockets).step_by(AT_ONCE) {
         let count = AT_ONCE.min(sockets - opened);
+        let (third, last) = (u8::try_from(1 + number)?, u8::try_from(1 + opened / PORTS)?);
+        let source = Ipv4Addr::new(127, 0, third, last);
         for client in Client::join_from(source, &server, &channels, count)? {
             receiver.take_over(client, Sequence::of_all())?;
         }
