@@ -42,17 +42,32 @@ impl App {
         let data = data(channel, number);
         let body = format!(r#"{{"name":"{EVENT}","channel":"{channel}","data":"{data}"}}"#);
         let path = format!("/apps/{}/events", self.id);
-        let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
-        let (key, digest) = (&self.key, hex(&Md5::digest(&body)));
-        let query =
-            format!("auth_key={key}&auth_timestamp={now}&auth_version=1.0&body_md5={digest}");
-        let signature = self.sign(&format!("POST\n{path}\n{query}"))?;
+        let digest = hex(&Md5::digest(&body));
+        let line = self.signed("POST", &path, &format!("body_md5={digest}"))?;
         let length = body.len();
         Ok(format!(
-            "POST {path}?{query}&auth_signature={signature} HTTP/1.1\r\nHost: localhost\r\n\
-             Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
+            "{line}\r\nHost: localhost\r\nContent-Type: application/json\r\n\
+             Content-Length: {length}\r\n\r\n{body}"
         )
         .into_bytes())
+    }
+
+    /// The signed API call that asks how many sockets are on a channel, and ends the connection.
+    pub fn count_request(&self, channel: &str) -> Result<Vec<u8>, Failure> {
+        let path = format!("/apps/{}/channels/{channel}", self.id);
+        let line = self.signed("GET", &path, "info=subscription_count")?;
+        Ok(format!("{line}\r\nHost: localhost\r\nConnection: close\r\n\r\n").into_bytes())
+    }
+
+    /// The first line of an API call; `last` must come behind `auth_version` in the alphabet.
+    fn signed(&self, method: &str, path: &str, last: &str) -> Result<String, Failure> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
+        let key = &self.key;
+        let query = format!("auth_key={key}&auth_timestamp={now}&auth_version=1.0&{last}");
+        let signature = self.sign(&format!("{method}\n{path}\n{query}"))?;
+        Ok(format!(
+            "{method} {path}?{query}&auth_signature={signature} HTTP/1.1"
+        ))
     }
 
     fn sign(&self, text: &str) -> Result<String, Failure> {

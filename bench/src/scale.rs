@@ -6,10 +6,13 @@
 //! needs minutes, and gigabytes.
 
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant, SystemTime};
+
+use serde_json::{Value, json};
 
 use crate::cli::Scale;
 use crate::contender::Server;
@@ -18,13 +21,14 @@ use crate::host::Host;
 use crate::memory::{Kernel, Resident};
 use crate::node::{Node, SCALING};
 use crate::process::server_command;
+use crate::receiver::CHANNEL;
 use crate::redis::Redis;
 use crate::source::{Api, Source};
 use crate::tally::Tally;
 use crate::{Failure, cpu, process, report};
 
 use crowd::{Crowd, Pings};
-use outcome::{Event, Held, Outcome, Pinged, Work};
+use outcome::{Counted, Event, Held, Outcome, Pinged, Work};
 
 pub mod crowd;
 mod outcome;
@@ -49,7 +53,7 @@ pub fn run(scale: &Scale) -> Result<bool, Failure> {
     let outcome = fleet.measure(scale)?;
     let text = format!("{}\n{}", host.text(), outcome.text());
     println!("{text}");
-    let json = serde_json::json!({ "host": host.json(), "scale": outcome.json() });
+    let json = json!({ "host": host.json(), "scale": outcome.json() });
     let file = report::write(&scale.paths.out, &host.stem("scale"), &text, &json)?;
     println!("\nwritten to {}", file.display());
     Ok(outcome.is_exact())
@@ -65,6 +69,8 @@ struct Fleet {
 
 impl Fleet {
     fn start(scale: &Scale, binary: &Path) -> Result<Self, Failure> {
+        let (sockets, servers) = (scale.sockets, scale.servers);
+        eprintln!("scale: {servers} servers are started, then {sockets} sockets opened");
         let redis = Redis::start()?;
         let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
         let node = |_| {
@@ -74,15 +80,15 @@ impl Fleet {
                 .env("REVERB_APP_PING_INTERVAL", scale.ping_interval.to_string());
             Node::run(command, address, &redis, SCALING)
         };
-        let nodes = (0..scale.servers).map(node).collect::<Result<_, _>>()?;
+        let nodes = (0..servers).map(node).collect::<Result<_, _>>()?;
         let crowd = |number| {
             // The first ones have one more where it does not come out even.
-            let sockets = (scale.sockets + scale.servers - 1 - number) / scale.servers;
+            let sockets = (sockets + servers - 1 - number) / servers;
             Crowd::start(address, number, sockets)
         };
         Ok(Self {
             address,
-            crowds: (0..scale.servers).map(crowd).collect::<Result<_, _>>()?,
+            crowds: (0..servers).map(crowd).collect::<Result<_, _>>()?,
             nodes,
             _redis: redis,
         })
@@ -92,6 +98,7 @@ impl Fleet {
         let mut held = vec![self.held("before")?];
         let opened = self.open()?;
         held.push(self.held("opened")?);
+        let counted = self.count()?;
         let pinged = self.ping(scale.ping_interval * PING_ROUNDS + PING_LATE)?;
         held.push(self.held("pinged")?);
         let events = (0..EVENTS).map(|_| self.publish());
@@ -103,6 +110,7 @@ impl Fleet {
             ping_interval: scale.ping_interval,
             shares: self.nodes.iter().map(files).collect::<Result<_, _>>()?,
             opened,
+            counted,
             pinged,
             events,
             held,
@@ -114,13 +122,29 @@ impl Fleet {
         for crowd in &mut self.crowds {
             crowd.open()?;
         }
-        let all = self.crowds.len();
-        for (number, crowd) in self.crowds.iter_mut().enumerate() {
+        for crowd in &mut self.crowds {
             crowd.opened()?;
-            let (ready, seconds) = (number + 1, meter.started.elapsed().as_secs());
-            eprintln!("scale: {ready} of {all} crowds have opened their sockets, {seconds} s");
         }
+        let seconds = meter.started.elapsed().as_secs();
+        eprintln!("scale: all sockets are open after {seconds} s");
         meter.stop(self)
+    }
+
+    /// Asks one server, who has to ask all others.
+    fn count(&self) -> Result<Counted, Failure> {
+        let server = Server::at(self.address);
+        let mut stream = TcpStream::connect(self.address)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        let asked = Instant::now();
+        stream.write_all(&server.app.count_request(CHANNEL)?)?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        let elapsed = asked.elapsed();
+        let (_, body) = answer.split_once("\r\n\r\n").ok_or("half an answer")?;
+        let body: Value = serde_json::from_str(body)?;
+        let sockets = body["subscription_count"].as_u64();
+        let sockets = sockets.ok_or_else(|| format!("the sockets are not counted: {answer}"))?;
+        Ok(Counted { sockets, elapsed })
     }
 
     /// Counts, second by second, which pings are answered.

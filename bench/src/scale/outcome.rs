@@ -25,6 +25,8 @@ pub struct Outcome {
     pub shares: Vec<u64>,
     /// Connecting and subscribing them.
     pub opened: Work,
+    /// How many the servers say there are.
+    pub counted: Counted,
     /// Pings while nothing else happened.
     pub pinged: Pinged,
     /// Each event.
@@ -41,6 +43,14 @@ pub struct Work {
     pub servers: Time,
     /// The clients.
     pub clients: Time,
+}
+
+/// What one server answered for all.
+pub struct Counted {
+    /// Sockets on the channel.
+    pub sockets: u64,
+    /// When the answer was there.
+    pub elapsed: Duration,
 }
 
 /// Pings that were answered.
@@ -76,10 +86,12 @@ pub struct Held {
 }
 
 impl Outcome {
-    /// Whether every socket was pinged, and had every event once.
+    /// Whether every socket was counted, was pinged, and had every event once.
     pub fn is_exact(&self) -> bool {
         let is_exact = |event: &Event| event.tally.is_exact() && event.tally.frames == self.sockets;
-        self.pinged.least > 0 && self.events.iter().all(is_exact)
+        self.counted.sockets == self.sockets
+            && self.pinged.least > 0
+            && self.events.iter().all(is_exact)
     }
 
     /// For people.
@@ -93,6 +105,12 @@ impl Outcome {
             "\nopened     in {:.1} s, {per_second:.0} per second; CPU each: {}",
             opened.elapsed.as_secs_f64(),
             opened.per(self.sockets),
+        );
+        let _ = writeln!(
+            text,
+            "counted    {} by the servers themselves, in {:.1} ms",
+            self.counted.sockets,
+            1000.0 * self.counted.elapsed.as_secs_f64(),
         );
         let _ = writeln!(
             text,
@@ -120,6 +138,10 @@ impl Outcome {
             "servers_files": self.shares, "ping_interval_s": self.ping_interval,
             "exact": self.is_exact(),
             "opened": self.opened.json(),
+            "counted": {
+                "sockets": self.counted.sockets,
+                "elapsed_s": self.counted.elapsed.as_secs_f64(),
+            },
             "pings": {
                 "answered": pinged.answered, "least": pinged.least,
                 "most_per_second": pinged.most_per_second, "work": pinged.work.json(),
