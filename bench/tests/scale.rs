@@ -50,7 +50,7 @@ fn run(driver: &str) -> Written {
     let out = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("scale-{driver}"));
     // What an earlier run left.
     let _ = fs::remove_dir_all(&out);
-    let status = Command::new(BENCH)
+    let run = Command::new(BENCH)
         .args(["scale", "--ping-interval", "1", "--driver", driver])
         .args([
             "--sockets",
@@ -62,9 +62,10 @@ fn run(driver: &str) -> Written {
         .arg(server())
         .arg("--out")
         .arg(&out)
-        .status()
+        .output()
         .unwrap();
-    assert!(status.success(), "{status}");
+    let why = String::from_utf8_lossy(&run.stderr);
+    assert!(run.status.success(), "{why}");
     let read = |extension| fs::read_to_string(only_file(&out, extension)).unwrap();
     let mut report: Value = serde_json::from_str(&read("json")).unwrap();
     Written {
