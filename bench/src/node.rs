@@ -1,4 +1,6 @@
 //! A server that Redis speaks to: started, and waited for until it hears.
+//!
+//! For the `redis` scenario and for `scale`. Knows nothing of clients.
 
 use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};

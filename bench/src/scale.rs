@@ -104,6 +104,7 @@ impl Fleet {
         let events = (0..EVENTS).map(|_| self.publish());
         let events = events.collect::<Result<_, _>>()?;
         held.push(self.held("published")?);
+        let closed = counted.sockets.saturating_sub(self.count()?.sockets);
         Ok(Outcome {
             driver: scale.driver.name(),
             sockets: scale.sockets as u64,
@@ -113,6 +114,7 @@ impl Fleet {
             counted,
             pinged,
             events,
+            closed,
             held,
         })
     }

@@ -203,6 +203,14 @@ fn take_event(receiver: &mut Receiver, due: Instant) -> Result<Tally, Failure> {
 
 /// All processes of this host share one clock of the day.
 fn instant_of(nanos: u64) -> Result<Instant, Failure> {
-    let ahead = (UNIX_EPOCH + Duration::from_nanos(nanos)).duration_since(SystemTime::now())?;
-    Ok(Instant::now() + ahead)
+    let now = Instant::now();
+    let time = UNIX_EPOCH + Duration::from_nanos(nanos);
+    let instant = match time.duration_since(SystemTime::now()) {
+        Ok(ahead) => now + ahead,
+        // It took long to hear of it: what came in between is as late as it is.
+        Err(behind) => now
+            .checked_sub(behind.duration())
+            .ok_or("due before this host")?,
+    };
+    Ok(instant)
 }

@@ -31,6 +31,8 @@ pub struct Outcome {
     pub pinged: Pinged,
     /// Each event.
     pub events: Vec<Event>,
+    /// Sockets that the servers have no more at the end.
+    pub closed: u64,
     /// Memory: before the first socket, then after each of these.
     pub held: Vec<Held>,
 }
@@ -86,10 +88,11 @@ pub struct Held {
 }
 
 impl Outcome {
-    /// Whether every socket was counted, was pinged, and had every event once.
+    /// Whether every socket was counted, was pinged, was never closed, and had every event once.
     pub fn is_exact(&self) -> bool {
         let is_exact = |event: &Event| event.tally.is_exact() && event.tally.frames == self.sockets;
         self.counted.sockets == self.sockets
+            && self.closed == 0
             && self.pinged.least > 0
             && self.events.iter().all(is_exact)
     }
@@ -126,8 +129,10 @@ impl Outcome {
             let _ = writeln!(text, "event {}    {}", number + 1, event.text());
         }
         text += &self.memory();
-        let [lost, doubled, reordered] = self.wrong();
-        text + &format!("scale: lost {lost}, doubled {doubled}, reordered {reordered}, closed 0")
+        let ([lost, doubled, reordered], closed) = (self.wrong(), self.closed);
+        text + &format!(
+            "scale: lost {lost}, doubled {doubled}, reordered {reordered}, closed {closed}"
+        )
     }
 
     /// For machines.
@@ -136,7 +141,7 @@ impl Outcome {
         json!({
             "driver": self.driver, "sockets": self.sockets, "shards": SHARDS,
             "servers_files": self.shares, "ping_interval_s": self.ping_interval,
-            "exact": self.is_exact(),
+            "exact": self.is_exact(), "closed": self.closed,
             "opened": self.opened.json(),
             "counted": {
                 "sockets": self.counted.sockets,
@@ -182,7 +187,7 @@ impl Outcome {
             text.push('\n');
         }
         if let Some(last) = later.last() {
-            let sockets = last.kernel.sockets - before.kernel.sockets;
+            let sockets = last.kernel.sockets.saturating_sub(before.kernel.sockets);
             let _ = writeln!(text, "sockets of this host, both ends: {sockets} more");
         }
         text + "Kernel objects are those of both ends: of TCP, sock_inode_cache, filp and dentry each \
