@@ -57,7 +57,7 @@ budgets:
 ## budgets-write  what they take now is their budget from now on
 budgets-write:
 	@$(STEP) install tests/install.sh rust budgets
-	$(CARGO) run --release --locked -p slapback-budgets -- write
+	CARGO_INCREMENTAL=0 $(CARGO) run --release --locked -p slapback-budgets -- write
 
 ## autobahn     RFC 6455 conformance on both drivers
 autobahn:
