@@ -7,8 +7,8 @@ SECONDS := 60
 # Instructions are counted where the budgets for them were.
 BUDGETS := $(if $(filter x86_64,$(shell uname -m)),budgets)
 
-.PHONY: help run build image seccomp lint test test-slow budgets budgets-write autobahn e2e proxies \
-	container million sim mutants fuzz bench bench-quick audit deny clean
+.PHONY: help run build image seccomp lint test test-slow budgets budgets-write autobahn e2e \
+	proxies container million sim mutants fuzz bench bench-quick audit deny clean
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -39,7 +39,7 @@ lint:
 		$(CARGO) doc --workspace --no-deps --locked
 	@$(STEP) 'supply chain' $(CARGO) test --locked --test supply
 
-## test         unit, wire and simulation tests, budgets, client libraries, Autobahn; closes with the sum
+## test         unit, wire and simulation tests, budgets, client libraries, Autobahn; and the sum
 test:
 	@$(STEP) install tests/install.sh
 	@tests/run.sh rust $(BUDGETS) e2e autobahn

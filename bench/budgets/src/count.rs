@@ -3,7 +3,8 @@
 //! What callgrind wrote is kept beside the program, one file for each path, for
 //! `callgrind_annotate`.
 
-use std::path::Path;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::{env, fs, io};
 
@@ -34,12 +35,12 @@ pub fn count() -> Result<Vec<Counted>, Failure> {
     let program = env::current_exe()?;
     let beside = program.parent().ok_or("the program lies nowhere")?;
     let name = program.file_name().ok_or("the program has no name")?;
-    let folder = beside.join("budgets");
+    let folder = folder()?;
     if folder.exists() {
         fs::remove_dir_all(&folder)?;
     }
     fs::create_dir(&folder)?;
-    let mut dumps = std::ffi::OsString::from("--callgrind-out-file=");
+    let mut dumps = OsString::from("--callgrind-out-file=");
     dumps.push(folder.join(DUMP));
     let run = Command::new("valgrind")
         .args(["--quiet", "--tool=callgrind", "--collect-atstart=no"])
@@ -71,11 +72,15 @@ pub fn count() -> Result<Vec<Counted>, Failure> {
     Ok(counted)
 }
 
+/// Where the counts lie: beside the program.
+pub fn folder() -> Result<PathBuf, Failure> {
+    Ok(env::current_exe()?.with_file_name("budgets"))
+}
+
 /// What the counts depend on beside the sources.
 pub fn tools() -> Result<String, Failure> {
     let compiler = version("rustc")?;
-    let mut words = compiler.split(' ');
-    let compiler = words.by_ref().take(2).collect::<Vec<_>>().join(" ");
+    let compiler = compiler.split(' ').take(2).collect::<Vec<_>>().join(" ");
     let valgrind = version("valgrind").map_err(without_valgrind)?;
     Ok(format!("{compiler}, {valgrind}, {}", env::consts::ARCH))
 }

@@ -1,7 +1,7 @@
 //! Instruction counts of Slapback's hot paths, held to budgets: `make budgets`.
 //!
-//! Started by `make`, and once more by itself inside callgrind. Counts do not depend on how busy the
-//! machine is, so a path that takes more than it may fails on any. Nothing here measures time.
+//! Started by `make`, and once more by itself inside callgrind. Counts do not depend on how busy
+//! the machine is, so a path that takes more than it may fails on any. Nothing here measures time.
 
 mod budget;
 mod count;
@@ -55,13 +55,23 @@ fn check() -> Result<ExitCode, Failure> {
             "The budgets were counted by {}, this is {tools}:",
             budgets.tools
         );
-        println!("a path may take {} % more.", budget::OTHER_TOOLS_PERCENT);
+        println!(
+            "a path may take {} % over its budget.",
+            budget::OTHER_TOOLS_PERCENT
+        );
     }
     let mut failed = 0;
     let verdicts = budgets.judge(&count::count()?, &tools);
     for verdict in &verdicts {
         println!("{verdict}");
         failed += usize::from(verdict.is_failure());
+    }
+    if failed > 0 {
+        let folder = count::folder()?;
+        println!(
+            "What a path is made of: callgrind_annotate --threshold=100 {}/PATH.out",
+            folder.display()
+        );
     }
     let passed = verdicts.len() - failed;
     println!("budgets: {passed} passed, {failed} failed");
