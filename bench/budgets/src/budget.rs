@@ -11,7 +11,7 @@ use crate::count::Counted;
 pub const OTHER_TOOLS_PERCENT: u64 = 15;
 
 /// Room for a new path, percent.
-const TOLERANCE: &str = "3";
+const TOLERANCE: &str = "5";
 
 /// How the line begins that says who counted.
 const TOOLS: &str = "# Counted by ";
