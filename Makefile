@@ -4,9 +4,11 @@ STEP := tests/step.sh
 CARGO := cargo
 SEED ?= 1
 SECONDS := 60
+# Instructions are counted where the budgets for them were.
+BUDGETS := $(if $(filter x86_64,$(shell uname -m)),budgets)
 
-.PHONY: help run build image seccomp lint test test-slow autobahn e2e proxies container million \
-	sim mutants fuzz bench bench-quick scale audit deny clean
+.PHONY: help run build image seccomp lint test test-slow budgets budgets-write autobahn e2e \
+	proxies container million sim mutants fuzz bench bench-quick scale audit deny clean
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -37,15 +39,25 @@ lint:
 		$(CARGO) doc --workspace --no-deps --locked
 	@$(STEP) 'supply chain' $(CARGO) test --locked --test supply
 
-## test         unit, wire and simulation tests, client libraries, Autobahn; closes with the sum
+## test         unit, wire and simulation tests, budgets, client libraries, Autobahn; and the sum
 test:
 	@$(STEP) install tests/install.sh
-	@tests/run.sh rust e2e autobahn
+	@tests/run.sh rust $(BUDGETS) e2e autobahn
 
 ## test-slow    the same and more of it: long properties, mutants, proxies, the container, a million
 test-slow: test mutants proxies container million
 	@PROPTEST_CASES=3000 SLAPBACK_SIM_SEEDS=10000 $(STEP) 'slow tests' \
 		$(CARGO) test --workspace --locked -- --include-ignored
+
+## budgets      instructions of the hot paths, held to bench/budgets/budgets.tsv (needs valgrind)
+budgets:
+	@$(STEP) install tests/install.sh rust budgets
+	@tests/run.sh budgets
+
+## budgets-write  what they take now is their budget from now on
+budgets-write:
+	@$(STEP) install tests/install.sh rust budgets
+	CARGO_INCREMENTAL=0 $(CARGO) run --release --locked -p slapback-budgets -- write
 
 ## autobahn     RFC 6455 conformance on both drivers
 autobahn:

@@ -1,6 +1,6 @@
 //! Deliveries allocate nothing: a counting allocator watches the shard's thread while 1,000 events
-//! reach 1,000 subscribers through the real flusher, on both drivers. It watches the thread of Redis
-//! too, which may allocate what it hands on and nothing else.
+//! reach 1,000 subscribers through the real flusher, on both drivers. Nor does the answer to a ping.
+//! It watches the thread of Redis too, which may allocate what it hands on and nothing else.
 #![allow(unsafe_code, clippy::unwrap_used, clippy::expect_used)]
 
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -44,6 +44,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const SECRET: &str = "secret";
 const ESTABLISHED: &[u8] = b"pusher:connection_established";
 const SUBSCRIBED: &[u8] = br#""data":"{}","channel":"feed"}"#;
+const PONG: &[u8] = br#"{"event":"pusher:pong"}"#;
 const ANSWER: &[u8] = b"\r\n\r\n{}";
 
 #[global_allocator]
@@ -131,6 +132,31 @@ fn a_delivery_allocates_nothing_on_either_driver() {
             "{driver:?}: {to_one} allocations to one subscriber, {to_all} to {SUBSCRIBERS}"
         );
         drop((publisher, subscribers));
+        fleet.drain();
+    }
+}
+
+#[test]
+fn a_ping_allocates_nothing_on_either_driver() {
+    let _turn = TURN.lock().unwrap();
+    for choice in [DriverChoice::Uring, DriverChoice::Epoll] {
+        let driver = flush::open(choice).unwrap().driver;
+        let fleet = start(driver, None);
+        let mut client = subscribe(fleet.address);
+        let ping = masked(br#"{"event":"pusher:ping","data":{}}"#);
+        let mut ask = |times: u64| {
+            for _ in 0..times {
+                client.write_all(&ping).unwrap();
+                read_until(&mut client, PONG);
+            }
+        };
+        ask(EVENTS / 5);
+        let before = ON_SHARDS.load(Ordering::Relaxed);
+        ask(EVENTS);
+        let allocations = ON_SHARDS.load(Ordering::Relaxed) - before;
+        println!("{driver:?}: {allocations} for {EVENTS} pings");
+        assert!(allocations <= LATE_GROWTH_MAX, "{driver:?}: {allocations}");
+        drop(client);
         fleet.drain();
     }
 }
@@ -279,15 +305,16 @@ fn subscribe(address: SocketAddr) -> TcpStream {
     )
     .unwrap();
     read_until(&mut stream, ESTABLISHED);
-    let message = br#"{"event":"pusher:subscribe","data":{"channel":"feed"}}"#;
-    let length = u8::try_from(message.len()).unwrap();
-    // A mask of zeros is a mask.
-    let head = [0x81, 0x80 | length, 0, 0, 0, 0];
-    stream
-        .write_all(&[&head, message.as_slice()].concat())
-        .unwrap();
+    let message = masked(br#"{"event":"pusher:subscribe","data":{"channel":"feed"}}"#);
+    stream.write_all(&message).unwrap();
     read_until(&mut stream, SUBSCRIBED);
     stream
+}
+
+/// A client's frame; a mask of zeros is a mask.
+fn masked(message: &[u8]) -> Vec<u8> {
+    let length = u8::try_from(message.len()).unwrap();
+    [&[0x81, 0x80 | length, 0, 0, 0, 0], message].concat()
 }
 
 /// Reads up to the end of `text`, and not a byte further.

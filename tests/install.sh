@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# install.sh [rust] [e2e] [autobahn] [proxies] [container] [bench]: installs what those tests need
-# and is not here.
+# install.sh [rust] [budgets] [e2e] [autobahn] [proxies] [container] [bench]: installs what those
+# tests need and is not here.
 #
-# Without arguments: what `make test` needs, the first three. Acts only on what is missing, and says
+# Without arguments: what `make test` needs, the first four. Acts only on what is missing, and says
 # what it does. Packages come from apt, so as root or through sudo; nothing is fetched but from the
 # package registries.
 set -euo pipefail
@@ -59,6 +59,10 @@ need_rust() {
   # Some tests have a network of their own.
   command -v unshare >/dev/null || apt_install util-linux
   command -v ip >/dev/null || apt_install iproute2
+}
+
+need_budgets() {
+  command -v valgrind >/dev/null || apt_install valgrind
 }
 
 npm_ci() {
@@ -152,10 +156,10 @@ need_container() {
   [ ${#missing[@]} -eq 0 ] || apt_install "${missing[@]}"
 }
 
-[ $# -gt 0 ] || set -- rust e2e autobahn
+[ $# -gt 0 ] || set -- rust budgets e2e autobahn
 for part in "$@"; do
   case $part in
-    rust | e2e | autobahn | proxies | container | bench) "need_$part" ;;
-    *) echo "usage: $0 [rust] [e2e] [autobahn] [proxies] [container] [bench]" >&2; exit 64 ;;
+    rust | budgets | e2e | autobahn | proxies | container | bench) "need_$part" ;;
+    *) echo "usage: $0 [rust] [budgets] [e2e] [autobahn] [proxies] [container] [bench]" >&2; exit 64 ;;
   esac
 done

@@ -101,12 +101,17 @@ impl<S> Connection<S> {
         }
     }
 
+    /// Is it one that bytes may be sent to, and nothing is to be done behind them?
+    pub fn is_plain(&self) -> bool {
+        self.life == Life::Open && self.backlog.is_none()
+    }
+
     /// Is nothing under way on it, so that it may close at any time?
     pub fn is_at_rest(&self) -> bool
     where
         S: Protocol,
     {
-        self.life == Life::Open && self.backlog.is_none() && self.session.is_idle_http()
+        self.is_plain() && self.session.is_idle_http()
     }
 }
 
@@ -117,10 +122,23 @@ pub struct Connections<S> {
     free: Vec<Slot>,
 }
 
+/// What a flush needs of a connection that only receives stands here, in one array: following its
+/// box for each delivery would cost a cache miss.
 #[derive(Debug)]
 struct Entry<S> {
     generation: u32,
+    socket: i32,
+    /// Seen to be plain, and untouched since.
+    is_plain: bool,
     connection: Option<Box<Connection<S>>>,
+}
+
+impl<S> Entry<S> {
+    /// Whoever changes a connection comes through here.
+    fn touch(&mut self) -> Option<&mut Connection<S>> {
+        self.is_plain = false;
+        self.connection.as_deref_mut()
+    }
 }
 
 impl<S> Default for Connections<S> {
@@ -138,6 +156,8 @@ impl<S: Protocol> Connections<S> {
         let slot = self.free.pop().unwrap_or_else(|| {
             self.entries.push(Entry {
                 generation: 0,
+                socket,
+                is_plain: false,
                 connection: None,
             });
             Slot(u32::try_from(self.entries.len() - 1).unwrap_or(u32::MAX))
@@ -145,6 +165,7 @@ impl<S: Protocol> Connections<S> {
         let Some(entry) = self.entries.get_mut(slot.at()) else {
             return (slot, 0);
         };
+        entry.socket = socket;
         entry.connection = Some(Box::new(Connection {
             socket,
             life: Life::Open,
@@ -163,6 +184,7 @@ impl<S: Protocol> Connections<S> {
     pub fn close(&mut self, slot: Slot) -> Option<Box<Connection<S>>> {
         let entry = self.entries.get_mut(slot.at())?;
         let connection = entry.connection.take()?;
+        entry.is_plain = false;
         entry.generation = entry.generation.wrapping_add(1);
         self.free.push(slot);
         Some(connection)
@@ -170,7 +192,7 @@ impl<S: Protocol> Connections<S> {
 
     /// The connection in a slot.
     pub fn at(&mut self, slot: Slot) -> Option<&mut Connection<S>> {
-        self.entries.get_mut(slot.at())?.connection.as_deref_mut()
+        self.entries.get_mut(slot.at())?.touch()
     }
 
     /// The connection a key means, unless it is gone.
@@ -179,7 +201,20 @@ impl<S: Protocol> Connections<S> {
         if entry.generation != key.generation {
             return None;
         }
-        entry.connection.as_deref_mut()
+        entry.touch()
+    }
+
+    /// The socket of a connection that is known to be plain: [`Connection::is_plain`].
+    pub fn plain_socket(&self, slot: Slot) -> Option<i32> {
+        let entry = self.entries.get(slot.at())?;
+        entry.is_plain.then_some(entry.socket)
+    }
+
+    /// Looks whether a connection is plain, so that it is known until somebody touches it.
+    pub fn note_plain(&mut self, slot: Slot) {
+        if let Some(entry) = self.entries.get_mut(slot.at()) {
+            entry.is_plain = entry.connection.as_ref().is_some_and(|own| own.is_plain());
+        }
     }
 
     /// The generation of a slot.

@@ -47,8 +47,7 @@ impl<S: Protocol> Shard<S> {
         self.batch.clear();
         self.batched.clear();
         for share in &shares {
-            self.batch_or_backlog(share, &ranges);
-            self.bound_backlogs(now, share.slot);
+            self.batch_or_backlog(now, share, &ranges);
         }
         self.results.clear();
         flusher.flush(self.turn.log(), &ranges, &self.batch, &mut self.results);
@@ -56,36 +55,56 @@ impl<S: Protocol> Shard<S> {
         let results = std::mem::take(&mut self.results);
         for (share, &sent) in batched.drain(..).zip(&results) {
             self.handle_sent(now, &share, &ranges, sent);
-            self.bound_backlogs(now, share.slot);
         }
         (self.batched, self.results) = (batched, results);
         (self.shares, self.ranges) = (shares, ranges);
         has_work || had_writable
     }
 
-    fn batch_or_backlog(&mut self, share: &Share, ranges: &[Range<u32>]) {
+    fn batch_or_backlog(&mut self, now: Instant, share: &Share, ranges: &[Range<u32>]) {
+        let slot = share.slot;
+        let Some(socket) = self.free_socket(slot) else {
+            return self.add_to_backlog(now, share, ranges);
+        };
+        let range = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
+        let (start, end) = (range(share.ranges.start), range(share.ranges.end));
+        self.batch.push(Outgoing {
+            socket,
+            ranges: start..end,
+        });
+        self.batched.push(share.clone());
+    }
+
+    /// The socket of a connection that owes nothing of earlier turns.
+    fn free_socket(&mut self, slot: Slot) -> Option<i32> {
+        let plain = self.connections.plain_socket(slot);
+        plain.or_else(|| {
+            let connection = self.connections.at(slot)?;
+            connection.backlog.is_none().then_some(connection.socket)
+        })
+    }
+
+    fn add_to_backlog(&mut self, now: Instant, share: &Share, ranges: &[Range<u32>]) {
         let Some(connection) = self.connections.at(share.slot) else {
             return;
         };
         let Some(backlog) = &mut connection.backlog else {
-            let range = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
-            let (start, end) = (range(share.ranges.start), range(share.ranges.end));
-            self.batch.push(Outgoing {
-                socket: connection.socket,
-                ranges: start..end,
-            });
-            self.batched.push(share.clone());
             return;
         };
         self.backlog_bytes -= backlog.unsent().len();
         bytes_of(self.turn.log(), share, ranges).for_each(|bytes| backlog.append(bytes));
         self.backlog_bytes += backlog.unsent().len();
+        self.bound_backlogs(now, share.slot);
     }
 
     fn handle_sent(&mut self, now: Instant, share: &Share, ranges: &[Range<u32>], sent: Sent) {
         let slot = share.slot;
         let taken = match sent {
-            Sent::All => return self.fin_if_written(now, slot),
+            Sent::All if self.connections.plain_socket(slot).is_some() => return,
+            Sent::All => {
+                self.fin_if_written(now, slot);
+                return self.connections.note_plain(slot);
+            }
             Sent::Dead => return self.lose(slot),
             Sent::Part(taken) => taken,
             Sent::Full => 0,
@@ -99,6 +118,7 @@ impl<S: Protocol> Shard<S> {
         connection.backlog = Some(Box::new(backlog));
         self.blocked.push(slot);
         self.commands.push(Command::AwaitWritable(key));
+        self.bound_backlogs(now, slot);
     }
 
     /// Sends what up to `most` sockets owe that can take bytes again.

@@ -116,32 +116,22 @@ impl Turn {
     }
 
     /// Gives a socket bytes placed in this turn, behind all it was given before.
+    #[inline]
     pub fn give(&mut self, slot: Slot, placed: Placed) {
-        let Log {
-            places,
-            entries,
-            gifts,
-            ..
-        } = &mut self.filling;
-        let Some(place) = places.get_mut(slot.at()) else {
+        let log = &mut self.filling;
+        let Some(place) = log.places.get_mut(slot.at()) else {
             return;
         };
-        *gifts += 1;
-        if *place == NONE {
-            *place = narrow(entries.len());
-            let Placed { start, end } = placed;
-            entries.push(Entry {
-                slot,
-                first: NONE,
-                last: NONE,
-                start,
-                end,
-                links: 0,
-            });
-            return;
+        log.gifts += 1;
+        // No entry is at `NONE`.
+        match log.entries.get_mut(*place as usize) {
+            Some(entry) if entry.end == placed.start => entry.end = placed.end,
+            Some(entry) => entry.extend(placed, &mut log.links),
+            None => {
+                *place = narrow(log.entries.len());
+                log.entries.push(Entry::of(slot, placed));
+            }
         }
-        let place = *place;
-        self.filling.extend(place, placed);
     }
 
     /// Makes room for a slot that is being taken into use.
@@ -212,10 +202,7 @@ impl Turn {
             self.swap();
         }
         while shares.len() < most && !self.flushing.is_done() {
-            let count = self.flushing.entries.len();
-            let at = (self.flushing.first + self.flushing.taken) % count;
-            self.flushing.taken += 1;
-            let Some(&entry) = self.flushing.entries.get(at) else {
+            let Some(entry) = self.flushing.next() else {
                 break;
             };
             if entry.slot == Slot(NONE) {
@@ -249,31 +236,47 @@ impl Turn {
     }
 }
 
+impl Entry {
+    fn of(slot: Slot, Placed { start, end }: Placed) -> Self {
+        Self {
+            slot,
+            first: NONE,
+            last: NONE,
+            start,
+            end,
+            links: 0,
+        }
+    }
+
+    /// Adds a range that does not touch the last one.
+    fn extend(&mut self, placed: Placed, links: &mut Vec<Link>) {
+        let link = narrow(links.len());
+        links.push(Link {
+            start: self.start,
+            end: self.end,
+            next: NONE,
+        });
+        match links.get_mut(self.last as usize) {
+            Some(last) => last.next = link,
+            None => self.first = link,
+        }
+        (self.last, self.start, self.end) = (link, placed.start, placed.end);
+        self.links += 1;
+    }
+}
+
 impl Log {
     fn is_done(&self) -> bool {
         self.taken >= self.entries.len()
     }
 
-    fn extend(&mut self, entry: u32, placed: Placed) {
-        let Some(entry) = self.entries.get_mut(entry as usize) else {
-            return;
-        };
-        if entry.end == placed.start {
-            entry.end = placed.end;
-            return;
-        }
-        let link = narrow(self.links.len());
-        self.links.push(Link {
-            start: entry.start,
-            end: entry.end,
-            next: NONE,
-        });
-        match self.links.get_mut(entry.last as usize) {
-            Some(last) => last.next = link,
-            None => entry.first = link,
-        }
-        (entry.last, entry.start, entry.end) = (link, placed.start, placed.end);
-        entry.links += 1;
+    /// The next entry to be served: from the first one to the last, then those before the first.
+    fn next(&mut self) -> Option<Entry> {
+        let at = self.first + self.taken;
+        let at = at.checked_sub(self.entries.len()).unwrap_or(at);
+        let entry = *self.entries.get(at)?;
+        self.taken += 1;
+        Some(entry)
     }
 
     fn append_replies(&mut self) {

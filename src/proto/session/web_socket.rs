@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Context, Effect, Effects, Next, close_with, send_away, send_error};
+use super::{Context, Effect, Effects, Memberships, Next, close_with, send_away, send_error};
 use crate::app::{App, AppIndex, Apps, ClientEvents, RateLimit};
 use crate::broadcast::{Broadcast, Delivery, SocketId};
 use crate::metrics::Counter;
@@ -27,6 +27,12 @@ pub(super) struct WebSocketPhase {
     /// It once sent a control frame, so it is pinged by one.
     speaks_control: bool,
     window: Window,
+}
+
+/// What a message is judged by, beside its app.
+struct Around<'a> {
+    memberships: &'a dyn Memberships,
+    is_over_full: bool,
 }
 
 /// The rate limit's fixed window.
@@ -150,16 +156,18 @@ impl WebSocketPhase {
             }
             return Next::Stay;
         }
-        // Taken out, for the message borrows from it while the context is in use.
-        let mut scratch = std::mem::take(context.scratch);
-        match event::parse(payload, &mut scratch) {
+        // The message borrows from the context, so that is no longer to be had whole.
+        let around = Around {
+            memberships: context.memberships,
+            is_over_full: context.pressure.over_full,
+        };
+        match event::parse(payload, context.scratch) {
             Ok(message) => {
-                self.handle_client_message(message, app, context, effects);
+                self.handle_client_message(message, app, &around, effects);
                 trace::line("Message Handled", &self.id);
             }
             Err(_) => say_error(INVALID, effects),
         }
-        *context.scratch = scratch;
         Next::Stay
     }
 
@@ -167,7 +175,7 @@ impl WebSocketPhase {
         &mut self,
         message: ClientMessage<'_>,
         app: &App,
-        context: &Context<'_>,
+        around: &Around<'_>,
         effects: &mut Effects,
     ) {
         match message {
@@ -186,7 +194,7 @@ impl WebSocketPhase {
                 let channel = channel.as_ref().into();
                 effects.list.push(Effect::Unsubscribe { channel });
             }
-            ClientMessage::Whisper(whisper) => self.whisper(&whisper, app, context, effects),
+            ClientMessage::Whisper(whisper) => self.whisper(&whisper, app, around, effects),
         }
     }
 
@@ -224,7 +232,7 @@ impl WebSocketPhase {
         &self,
         whisper: &Whisper<'_>,
         app: &App,
-        context: &Context<'_>,
+        around: &Around<'_>,
         effects: &mut Effects,
     ) {
         #[cfg(feature = "planted-panic")]
@@ -233,7 +241,7 @@ impl WebSocketPhase {
             ClientEvents::None => return say_error(WHISPERS_OFF, effects),
             ClientEvents::Members => {
                 let channel = whisper.channel.as_ref();
-                let Some(user_id) = context.memberships.membership(channel) else {
+                let Some(user_id) = around.memberships.membership(channel) else {
                     return say_error(NOT_A_MEMBER, effects);
                 };
                 let frame = frame::text_frame(|out| event::whisper(out, whisper, channel, user_id));
@@ -244,9 +252,9 @@ impl WebSocketPhase {
                     is_kept: false,
                 }]
             }
-            ClientEvents::All => self.whole_whisper(whisper, context),
+            ClientEvents::All => self.whole_whisper(whisper, around),
         };
-        if context.pressure.over_full {
+        if around.is_over_full {
             effects.count(Counter::WhisperOverloaded);
             return say_error(OVERLOADED, effects);
         }
@@ -264,9 +272,9 @@ impl WebSocketPhase {
 
     /// One delivery per channel the message names; a forged `user_id` gives way to the sender's
     /// own.
-    fn whole_whisper(&self, whisper: &Whisper<'_>, context: &Context<'_>) -> Vec<Delivery> {
+    fn whole_whisper(&self, whisper: &Whisper<'_>, around: &Around<'_>) -> Vec<Delivery> {
         let deliver = |channel: &str| {
-            let user_id = context.memberships.membership(channel).flatten();
+            let user_id = around.memberships.membership(channel).flatten();
             let frame =
                 frame::text_frame(|out| event::whisper_whole(out, whisper, channel, user_id));
             Delivery {
