@@ -1,6 +1,7 @@
 //! CPUs: where a thread runs, and what a process has used of them.
 
 use std::fs;
+use std::time::Duration;
 
 use rustix::thread::{CpuSet, sched_setaffinity};
 
@@ -51,6 +52,12 @@ impl Time {
             sum.waited_ns += one.waited_ns;
         }
         Ok(sum)
+    }
+
+    /// Takes off what was no work.
+    pub fn take_off(&mut self, idled: Duration) {
+        let idled_ns = u64::try_from(idled.as_nanos()).unwrap_or(u64::MAX);
+        self.ran_ns = self.ran_ns.saturating_sub(idled_ns);
     }
 
     /// What came since; a thread that has ended takes its time with it.

@@ -159,6 +159,7 @@ impl Stage {
 
     /// Sends so many events as `load` says, and measures until the last has come.
     pub fn measure(&mut self, name: String, load: Load, events: u64) -> Result<Sample, Failure> {
+        self.receiver.take_idled();
         let meter = Meter::start(self.pid)?;
         let published = match load {
             Load::Bursts(size) => self.bursts(size, events)?,
@@ -172,7 +173,8 @@ impl Stage {
                 self.open_loop(events, Duration::MAX, |_| now, &Untimed)?
             }
         };
-        let usage = meter.stop()?;
+        let mut usage = meter.stop()?;
+        usage.own.take_off(self.receiver.take_idled());
         let tally = self.receiver.finish(published)?;
         Ok(Sample::of_cpu(name, usage, tally))
     }
@@ -190,7 +192,7 @@ impl Stage {
             self.source.work()?;
             while self.receiver.frames() < end * self.deliveries {
                 self.source.work()?;
-                if !self.receiver.receive(SILENCE, &burst)? {
+                if !self.receiver.receive_awake(SILENCE, &burst)? {
                     return Ok(end);
                 }
             }
