@@ -35,6 +35,11 @@ const RING_ENTRIES: usize = 8192;
 /// Entries of one ring at least.
 const RING_ENTRIES_MIN: usize = 64;
 
+/// Entries of one ring between so many threads.
+pub fn ring_entries(threads: usize) -> usize {
+    (RING_ENTRIES / threads).max(RING_ENTRIES_MIN)
+}
+
 /// What a fleet is built from.
 #[derive(Debug)]
 pub struct Blueprint {
@@ -178,8 +183,7 @@ impl Fleet {
             start: Instant::now(),
         };
         let mut threads = Vec::with_capacity(usize::from(count));
-        let capacity = (RING_ENTRIES / all).max(RING_ENTRIES_MIN);
-        let mut parts = mesh(capacity, &inboxes).into_iter().zip(events);
+        let mut parts = mesh(ring_entries(all), &inboxes).into_iter().zip(events);
         for ((at, source), (ends, event)) in (0..count).zip(sources).zip(parts.by_ref()) {
             let metrics = metrics.get(usize::from(at)).cloned().unwrap_or_default();
             let plan = blueprint.plan(ShardIndex(at), metrics, &common, ends, source, event);

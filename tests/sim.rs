@@ -36,6 +36,8 @@ mod caller;
 mod calls;
 #[path = "sim/client.rs"]
 mod client;
+#[path = "sim/cores.rs"]
+mod cores;
 #[path = "sim/faults.rs"]
 mod faults;
 #[path = "sim/fleet.rs"]
