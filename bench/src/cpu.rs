@@ -3,6 +3,7 @@
 use std::fs;
 use std::time::Duration;
 
+use rustix::process::Pid;
 use rustix::thread::{CpuSet, sched_setaffinity};
 
 use crate::Failure;
@@ -14,10 +15,23 @@ pub const RECEIVER: usize = 1;
 
 /// Pins the calling thread, and what it spawns, to one CPU.
 pub fn pin(cpu: usize) -> Result<(), Failure> {
+    place(None, &[cpu])
+}
+
+/// Lets a process of one thread, or else the calling thread and what it spawns, run on these CPUs
+/// alone.
+pub fn place(process: Option<u32>, cpus: &[usize]) -> Result<(), Failure> {
+    let process = process.map(pid).transpose()?;
     let mut set = CpuSet::new();
-    set.set(cpu);
-    sched_setaffinity(None, &set)
-        .map_err(|errno| format!("cannot run on CPU {cpu}: {errno}").into())
+    cpus.iter().for_each(|&cpu| set.set(cpu));
+    sched_setaffinity(process, &set)
+        .map_err(|errno| format!("cannot run on CPUs {cpus:?}: {errno}").into())
+}
+
+/// As system calls have it.
+pub fn pid(process: u32) -> Result<Pid, Failure> {
+    let pid = i32::try_from(process).ok().and_then(Pid::from_raw);
+    pid.ok_or_else(|| format!("{process} is no process").into())
 }
 
 /// Nanoseconds of a process's living threads.
@@ -45,19 +59,22 @@ impl Time {
 
     /// Of several processes together.
     pub fn of_all(processes: &[u32]) -> Result<Self, Failure> {
-        let mut sum = Self::default();
-        for &process in processes {
-            let one = Self::of(process)?;
-            sum.ran_ns += one.ran_ns;
-            sum.waited_ns += one.waited_ns;
-        }
-        Ok(sum)
+        let mut times = processes.iter().map(|&process| Self::of(process));
+        times.try_fold(Self::default(), |sum, one| Ok(sum.and(one?)))
     }
 
     /// Takes off what was no work.
     pub fn take_off(&mut self, idled: Duration) {
         let idled_ns = u64::try_from(idled.as_nanos()).unwrap_or(u64::MAX);
         self.ran_ns = self.ran_ns.saturating_sub(idled_ns);
+    }
+
+    /// Both together.
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            ran_ns: self.ran_ns + other.ran_ns,
+            waited_ns: self.waited_ns + other.waited_ns,
+        }
     }
 
     /// What came since; a thread that has ended takes its time with it.

@@ -14,6 +14,7 @@ use floor::{discarder, replier, sender};
 use report::Report;
 use scale::crowd;
 
+mod arrival;
 mod chart;
 mod cli;
 mod client;

@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 use crate::Failure;
 use crate::cpu::Time;
 
-/// What a process and the load generator have used of their CPUs since some moment.
+/// What processes and the load generator have used of their CPUs since some moment.
 pub struct Meter {
-    process: Option<u32>,
+    processes: Vec<u32>,
     theirs: Option<Time>,
     own: Time,
     started: Instant,
@@ -16,7 +16,7 @@ pub struct Meter {
 /// What was used in between.
 #[derive(Clone, Copy)]
 pub struct Usage {
-    /// The measured process, where it is known.
+    /// The measured processes, where they are known.
     pub theirs: Option<Time>,
     /// The load generator.
     pub own: Time,
@@ -26,19 +26,20 @@ pub struct Usage {
 
 impl Meter {
     /// Begins to measure.
-    pub fn start(process: Option<u32>) -> Result<Self, Failure> {
+    pub fn start(processes: impl IntoIterator<Item = u32>) -> Result<Self, Failure> {
+        let processes: Vec<u32> = processes.into_iter().collect();
         Ok(Self {
-            process,
-            theirs: process.map(Time::of).transpose()?,
+            theirs: sum(&processes)?,
+            processes,
             own: Time::of(std::process::id())?,
             started: Instant::now(),
         })
     }
 
-    /// Ends it.
-    pub fn stop(self) -> Result<Usage, Failure> {
+    /// What was used until now.
+    pub fn stop(&self) -> Result<Usage, Failure> {
         let elapsed = self.started.elapsed();
-        let theirs = self.process.map(Time::of).transpose()?;
+        let theirs = sum(&self.processes)?;
         Ok(Usage {
             theirs: theirs
                 .zip(self.theirs)
@@ -47,4 +48,21 @@ impl Meter {
             elapsed,
         })
     }
+}
+
+impl Usage {
+    /// What was used in both.
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            theirs: self.theirs.zip(other.theirs).map(|(a, b)| a.and(b)),
+            own: self.own.and(other.own),
+            elapsed: self.elapsed + other.elapsed,
+        }
+    }
+}
+
+/// `None` of no process.
+fn sum(processes: &[u32]) -> Result<Option<Time>, Failure> {
+    let times: Result<Vec<_>, _> = processes.iter().copied().map(Time::of).collect();
+    Ok(times?.into_iter().reduce(Time::and))
 }

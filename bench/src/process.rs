@@ -7,7 +7,9 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use rustix::process::{Resource, Signal, getrlimit, set_parent_process_death_signal, setrlimit};
+use rustix::process::{
+    Resource, Signal, getrlimit, kill_process, set_parent_process_death_signal, setrlimit,
+};
 
 use crate::publisher::KEY;
 use crate::{Failure, cpu};
@@ -57,7 +59,13 @@ pub fn server_command(binary: &Path, address: SocketAddr, driver: &str) -> Comma
 
 /// Runs a child on the senders' CPU: it inherits that of the thread that spawns it.
 pub fn spawn_on_sender_cpu(command: &mut Command) -> Result<Process, Failure> {
-    cpu::pin(cpu::SENDER)?;
+    spawn_on_cpus(command, 1)
+}
+
+/// Runs a child on so many CPUs, the senders' first. From the second on it shares that of the load.
+pub fn spawn_on_cpus(command: &mut Command, count: usize) -> Result<Process, Failure> {
+    let cpus: Vec<usize> = (cpu::SENDER..cpu::SENDER + count).collect();
+    cpu::place(None, &cpus)?;
     let process = spawn(command);
     cpu::pin(cpu::RECEIVER)?;
     process
@@ -69,6 +77,30 @@ pub fn spawn(command: &mut Command) -> Result<Process, Failure> {
     // SAFETY: between fork and exec only this one system call is made.
     unsafe { command.pre_exec(die_with_parent) };
     Ok(Process(command.spawn()?))
+}
+
+/// Stops every thread of a process, and waits until none runs.
+pub fn pause(process: u32) -> Result<(), Failure> {
+    kill_process(cpu::pid(process)?, Signal::STOP)?;
+    for _ in 0..ATTEMPTS {
+        let mut is_stopped = true;
+        for task in std::fs::read_dir(format!("/proc/{process}/task"))? {
+            let stat = std::fs::read_to_string(task?.path().join("stat"))?;
+            // Behind the name, which may hold anything.
+            let state = stat.rsplit(") ").next();
+            is_stopped &= state.is_some_and(|state| state.starts_with('T'));
+        }
+        if is_stopped {
+            return Ok(());
+        }
+        std::thread::yield_now();
+    }
+    Err("a process does not stop".into())
+}
+
+/// Lets it go on.
+pub fn resume(process: u32) -> Result<(), Failure> {
+    Ok(kill_process(cpu::pid(process)?, Signal::CONT)?)
 }
 
 /// Runs a child that says on stdout which port of that address it listens on.

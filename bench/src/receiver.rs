@@ -92,11 +92,22 @@ impl Receiver {
         sequence: fn(u64) -> Sequence,
     ) -> Result<Self, Failure> {
         let mut receiver = Self::new()?;
+        receiver.connect(address, count, sequence)?;
+        Ok(receiver)
+    }
+
+    /// So many more of them.
+    pub fn connect(
+        &mut self,
+        address: SocketAddr,
+        count: usize,
+        sequence: fn(u64) -> Sequence,
+    ) -> Result<(), Failure> {
         for number in 0..count as u64 {
             let stream = TcpStream::connect(address)?;
-            receiver.add(stream, Vec::new(), sequence(number))?;
+            self.add(stream, Vec::new(), sequence(number))?;
         }
-        Ok(receiver)
+        Ok(())
     }
 
     /// Takes over a client, and what it is to receive.
@@ -139,6 +150,11 @@ impl Receiver {
         }
         self.stopped.extend(stopped);
         Ok(())
+    }
+
+    /// The sockets, for whoever asks the kernel about them.
+    pub fn streams(&self) -> impl Iterator<Item = &TcpStream> {
+        self.sockets.iter().map(|socket| &socket.stream)
     }
 
     /// How many sockets there are.

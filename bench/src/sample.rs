@@ -23,6 +23,8 @@ pub struct Sample {
     pub waited: f64,
     /// What was received.
     pub tally: Tally,
+    /// Of several CPUs that send, the part of the sockets that the fullest has.
+    pub fullest: Option<f64>,
 }
 
 impl Sample {
@@ -39,6 +41,7 @@ impl Sample {
             own_busy: share(usage.own.ran_ns),
             waited: share(usage.own.waited_ns.max(theirs.waited_ns)),
             tally,
+            fullest: None,
         }
     }
 
@@ -53,6 +56,7 @@ impl Sample {
             own_busy: 0.0,
             waited: 0.0,
             tally,
+            fullest: None,
         }
     }
 

@@ -9,12 +9,14 @@ use crate::table::Table;
 
 mod channels;
 mod fanout;
+mod growth;
 mod http;
 mod idle;
 mod latency;
 mod million;
 mod redis;
 mod rush;
+mod shards;
 mod slow;
 mod storm;
 mod wan;
@@ -41,8 +43,10 @@ pub struct Scenario {
 }
 
 /// All scenarios, in the order in which they run.
-pub const ALL: [&Scenario; 12] = [
+pub const ALL: [&Scenario; 14] = [
     &fanout::SCENARIO,
+    &growth::SCENARIO,
+    &shards::SCENARIO,
     &latency::SCENARIO,
     &whisper::SCENARIO,
     &redis::SCENARIO,
@@ -63,6 +67,9 @@ pub enum Baseline {
     Floor,
     /// The same contender under this load.
     Load(&'static str),
+    /// The same contender under the load that begins with the first of these words where a row
+    /// begins with the second.
+    Words(&'static str, &'static str),
 }
 
 impl Baseline {
@@ -70,7 +77,7 @@ impl Baseline {
     pub fn name(self) -> String {
         match self {
             Self::Floor => "the floor under the same load".to_owned(),
-            Self::Load(load) => format!("the same with {load}"),
+            Self::Load(load) | Self::Words(load, _) => format!("the same with {load}"),
         }
     }
 }

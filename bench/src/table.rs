@@ -64,6 +64,9 @@ pub struct Figures {
     pub p99_against_baseline: Option<f64>,
     /// How many there were in a second.
     pub per_second: Option<f64>,
+    /// That against the baseline's.
+    pub per_second_against_baseline: Option<f64>,
+    fullest: Option<f64>,
     busy: Option<f64>,
     own_busy: f64,
     waited: f64,
@@ -190,6 +193,13 @@ impl Table {
         rows.map(|row| (row, self.figures(row))).collect()
     }
 
+    /// What they say of one contender.
+    pub fn figures_of(&self, who: &str, driver: &str, load: &str) -> Option<Figures> {
+        let mut rows = self.rows.iter();
+        let row = rows.find(|row| row.load == load && row.is_of(who, driver))?;
+        Some(self.figures(row))
+    }
+
     /// Those under one load stand together, so that they can be compared.
     fn by_load(&self) -> Vec<&Row> {
         let first = |row: &Row| self.rows.iter().position(|other| other.load == row.load);
@@ -211,6 +221,8 @@ impl Table {
             p99_us: row.median(p99),
             p99_against_baseline: against(&p99),
             per_second: row.median(Sample::per_second),
+            per_second_against_baseline: against(&Sample::per_second),
+            fullest: row.median(|sample| sample.fullest),
             busy: row.median(|sample| sample.busy),
             own_busy: median(row.samples.iter().map(|sample| sample.own_busy)),
             waited: median(row.samples.iter().map(|sample| sample.waited)),
@@ -223,6 +235,11 @@ impl Table {
             Baseline::Load(load) => self.rows.iter().find(|other| {
                 other.load == load && row.load != load && other.is_of(&row.who, row.driver)
             }),
+            Baseline::Words(one, other) => {
+                let load = format!("{one}{}", row.load.strip_prefix(other)?);
+                let rows = &mut self.rows.iter();
+                rows.find(|other| other.load == load && other.is_of(&row.who, row.driver))
+            }
             Baseline::Floor if row.who == FLOOR => None,
             Baseline::Floor => {
                 let is_floor = |other: &&Row| other.who == FLOOR && other.load == row.load;
@@ -265,6 +282,9 @@ impl Row {
                 100.0 * figures.waited
             );
         }
+        if let Some(fullest) = figures.fullest {
+            remarks += &format!("  {:.1} % of the sockets on one CPU", 100.0 * fullest);
+        }
         // A String takes everything.
         let _ = writeln!(
             text,
@@ -295,6 +315,8 @@ impl Row {
                 "p50": figures.p50_against_baseline, "p99": figures.p99_against_baseline,
             },
             "per_second": figures.per_second,
+            "per_second_against_baseline": figures.per_second_against_baseline,
+            "fullest": figures.fullest,
             "busy": figures.busy, "load_generator_busy": figures.own_busy,
             "waited": figures.waited,
             "rounds": self.samples.iter().map(Sample::per_unit).collect::<Vec<_>>(),

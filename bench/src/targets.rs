@@ -5,7 +5,7 @@
 
 use serde_json::{Value, json};
 
-use Figure::{Cost, CostAgainst, P50, P50Against, P99Against, PerSecond};
+use Figure::{Cost, CostAgainst, Growth, P50, P50Against, P99Against, PerSecond, PerSecondAgainst};
 
 use crate::contender::Driver::{self, Epoll, Uring};
 use crate::contender::OURS;
@@ -22,20 +22,27 @@ enum Figure {
     P50,
     P50Against,
     P99Against,
-    /// The only one that is to be high.
+    /// How much more a delivery costs than under this load, against how much more it costs the
+    /// baseline.
+    Growth(&'static str),
+    /// To be high, as the next.
     PerSecond,
+    PerSecondAgainst,
 }
 
 const BOTH: &[Driver] = &[Uring, Epoll];
 
 /// Costs are CPU nanoseconds, of `idle` bytes; 16,667 ns a call are 60,000 calls a second.
 #[rustfmt::skip] // one line each
-const TARGETS: [Target; 14] = [
+const TARGETS: [Target; 17] = [
     ("fanout", "1000 sockets, one at a time", &[Uring], CostAgainst, 1.1),
     ("fanout", "1000 sockets, one at a time", &[Epoll], CostAgainst, 1.15),
     ("fanout", "1000 sockets, 2000 events/s", BOTH, Cost, 500.0),
     ("fanout", "1000 sockets, 10000 events/s", BOTH, Cost, 100.0),
     ("fanout", "1 sockets, one at a time", BOTH, P50, 100.0),
+    ("growth", "15000 sockets", BOTH, Growth("1000 sockets"), 1.05),
+    ("shards", "2 CPUs, one at a time", BOTH, CostAgainst, 1.1),
+    ("shards", "2 CPUs, unread", BOTH, PerSecondAgainst, 1.8),
     ("latency", "100 sockets, 100 events/s", BOTH, P50Against, 1.3),
     ("latency", "100 sockets, 100 events/s", BOTH, P99Against, 1.3),
     ("whisper", "1000 sockets, one at a time", BOTH, Cost, 7000.0),
@@ -69,27 +76,31 @@ fn outcomes(tables: &[Table]) -> impl Iterator<Item = Outcome> {
     TARGETS.iter().flat_map(|target| {
         let (scenario, load, drivers, figure, _) = target;
         let table = tables.iter().find(|table| table.name == *scenario);
-        let rows = table.map(|table| table.under(load)).unwrap_or_default();
-        rows.into_iter().filter_map(move |(row, figures)| {
-            let is_held = |driver: &Driver| row.who == OURS && row.driver == driver.name();
-            drivers.iter().any(is_held).then_some(Outcome {
+        drivers.iter().filter_map(move |driver| {
+            let driver = driver.name();
+            let found = figure.of(&|load| table?.figures_of(OURS, driver, load), load)?;
+            Some(Outcome {
                 target,
-                driver: row.driver,
-                found: figure.of(&figures)?,
+                driver,
+                found,
             })
         })
     })
 }
 
 impl Figure {
-    fn of(self, figures: &Figures) -> Option<f64> {
+    /// Its value under a load, given what the table says of any load.
+    fn of(self, table: &dyn Fn(&str) -> Option<Figures>, load: &str) -> Option<f64> {
+        let figures = table(load)?;
         match self {
             Self::Cost => figures.per_unit,
             Self::CostAgainst => figures.against_baseline,
             Self::P50 => figures.p50_us,
             Self::P50Against => figures.p50_against_baseline,
             Self::P99Against => figures.p99_against_baseline,
+            Self::Growth(from) => Some(figures.against_baseline? / table(from)?.against_baseline?),
             Self::PerSecond => figures.per_second,
+            Self::PerSecondAgainst => figures.per_second_against_baseline,
         }
     }
 
@@ -100,14 +111,16 @@ impl Figure {
             Self::P50 => "p50 us",
             Self::P50Against => "p50, x",
             Self::P99Against => "p99, x",
+            Self::Growth(_) => "growth, x",
             Self::PerSecond => "per second",
+            Self::PerSecondAgainst => "per s, x",
         }
     }
 
     /// How a limit of it is written.
     fn bound(self) -> &'static str {
         match self {
-            Self::PerSecond => ">=",
+            Self::PerSecond | Self::PerSecondAgainst => ">=",
             _ => "<=",
         }
     }
@@ -115,7 +128,11 @@ impl Figure {
     fn digits(self) -> usize {
         match self {
             Self::Cost | Self::P50 | Self::PerSecond => 0,
-            Self::CostAgainst | Self::P50Against | Self::P99Against => 2,
+            Self::CostAgainst
+            | Self::Growth(_)
+            | Self::P50Against
+            | Self::P99Against
+            | Self::PerSecondAgainst => 2,
         }
     }
 }
@@ -124,7 +141,7 @@ impl Outcome {
     fn is_met(&self) -> bool {
         let (.., figure, limit) = *self.target;
         match figure {
-            Figure::PerSecond => self.found >= limit,
+            PerSecond | PerSecondAgainst => self.found >= limit,
             _ => self.found <= limit,
         }
     }
@@ -182,6 +199,23 @@ mod tests {
         assert_eq!(words(1100), ("met".into(), "1.10 <= 1.10".into()));
         assert_eq!(words(1200), ("missed".into(), "1.20 <= 1.10".into()));
         assert_eq!(json(&tables(1000, 1200))[0]["met"], false);
+    }
+
+    #[test]
+    fn growth_is_what_a_load_adds_beyond_what_it_adds_to_the_floor() {
+        let mut table = Table::new(ALL[0]);
+        for (load, floor, ours) in [("few", 100, 120), ("many", 200, 300)] {
+            for (contender, cost) in [
+                (Contender::Floor(Epoll), floor),
+                (Contender::Slapback(Epoll, "slapback".into()), ours),
+            ] {
+                let sample = Sample::of_bytes(load.to_owned(), cost, 1, Tally::new().unwrap());
+                table.add(&contender, sample).unwrap();
+            }
+        }
+        let figures = |load: &str| table.figures_of(OURS, Epoll.name(), load);
+        assert_eq!(Growth("few").of(&figures, "many"), Some(1.25));
+        assert_eq!(Growth("none").of(&figures, "many"), None);
     }
 
     #[test]

@@ -17,6 +17,7 @@ fn sample(cost: Option<u64>, own_busy: f64) -> Sample {
         own_busy,
         waited: 0.0,
         tally: Tally::of_answers(100, 100).unwrap(),
+        fullest: None,
     }
 }
 
@@ -122,4 +123,23 @@ fn a_round_that_failed_is_told_and_the_others_stand() {
     assert!(text.contains("\nfanout: slapback uring failed: nobody is there\n"));
     assert!(text.ends_with("fanout: lost 0, doubled 0, reordered 0"));
     assert_eq!(table.json()["rows"].as_array().unwrap().len(), 2);
+}
+
+#[test]
+fn a_load_is_held_against_the_one_that_begins_with_another_word() {
+    let mut table = table();
+    table.baseline = Baseline::Words("1 CPU", "2 CPUs");
+    for (load, cost, seconds) in [("1 CPU, calls", 100, 4), ("2 CPUs, calls", 150, 2)] {
+        let sample = Sample {
+            load: load.into(),
+            elapsed: Duration::from_secs(seconds),
+            ..sample(Some(cost), 0.0)
+        };
+        table.add(&server(Driver::Uring), sample).unwrap();
+    }
+    let figures = |load| table.figures_of("slapback", "uring", load).unwrap();
+    assert_eq!(figures("2 CPUs, calls").against_baseline, Some(1.5));
+    let against = figures("2 CPUs, calls").per_second_against_baseline;
+    assert_eq!(against, Some(2.0));
+    assert_eq!(figures("1 CPU, calls").against_baseline, None);
 }
