@@ -23,6 +23,7 @@ use crate::redis;
 use crate::refusals::RefusalLog;
 use crate::ring::{Inbox, Wake as _};
 use crate::serving::Serving;
+use crate::shard::audience::Audience;
 use crate::shard::cache::CacheLimits;
 use crate::shard::ends::{Ends, mesh};
 use crate::shard::message::ShardIndex;
@@ -180,6 +181,7 @@ impl Fleet {
             serving: Arc::clone(&serving),
             files: Arc::new(Files::new(blueprint.connections_max)),
             refusals: Arc::default(),
+            audience: Arc::new(Audience::new(count, fastrand::u64(..))),
             start: Instant::now(),
         };
         let mut threads = Vec::with_capacity(usize::from(count));
@@ -272,6 +274,7 @@ struct Common {
     serving: Arc<Serving>,
     files: Arc<Files>,
     refusals: Arc<RefusalLog>,
+    audience: Arc<Audience>,
     start: Instant,
 }
 
@@ -337,6 +340,7 @@ impl Blueprint {
                 .as_ref()
                 .is_some_and(|ingest| ingest.by_interest)
                 .then_some(ShardIndex(self.shards.count)),
+            audience: Arc::clone(&common.audience),
             apps: Arc::clone(&self.apps),
             settings: Arc::clone(&self.settings),
             metrics,

@@ -157,6 +157,8 @@ fn r222_a_shard_says_who_left_before_it_says_that_it_is_done() {
 fn r191_what_an_event_asks_goes_to_each_shard_behind_the_event() {
     let mut fleet = Fleet::new(2);
     let (home, away) = (fleet.home(), fleet.beyond_home(1));
+    let peer = fleet.connect(away);
+    fleet.say(&peer, &[fleet.subscribe(&peer, "news", None)]);
     let body = r#"{"name":"e","channel":"news","data":"1","info":"subscription_count"}"#;
     let caller = fleet.call(away, "POST", "/events", body);
     assert!(fleet.carry(away, home));
@@ -166,6 +168,6 @@ fn r191_what_an_event_asks_goes_to_each_shard_behind_the_event() {
         "{said:?}"
     );
     settle(&mut fleet);
-    let expected = told(200, r#"{"channels":{"news":{}}}"#);
+    let expected = told(200, r#"{"channels":{"news":{"subscription_count":1}}}"#);
     assert_eq!(fleet.answer(&caller), Some(expected));
 }

@@ -9,6 +9,7 @@ use slapback::app::{App, AppIndex, AppSettings, Apps};
 use slapback::metrics::{Counter, Metrics};
 use slapback::proto::Now;
 use slapback::proto::session::{Pressure, Settings};
+use slapback::shard::audience::Audience;
 use slapback::shard::cache::{CacheLimits, KEPT_FOR};
 use slapback::shard::message::{Message, ShardIndex};
 use slapback::shard::{BacklogLimits, Command, Reading, Setup, Shard};
@@ -86,10 +87,12 @@ impl Fleet {
             max_request_size: 4000,
             ..Settings::default()
         });
+        let audience = Arc::new(Audience::new(shards, 1));
         let start = Instant::now();
         let node = |at| {
             let metrics = Arc::new(Metrics::default());
             let setup = Setup {
+                audience: Arc::clone(&audience),
                 shard: ShardIndex(at),
                 shards,
                 bus: None,

@@ -161,6 +161,7 @@ impl<S: Protocol> Shard<S> {
                 if let Some((app, _)) = connection.established
                     && self.index.leave(app, &channel, slot)
                 {
+                    self.seats.leave(app, &channel);
                     self.lose_interest(app, &channel);
                     self.tell_home_left(app, channel, key);
                 }
@@ -239,15 +240,12 @@ impl<S: Protocol> Shard<S> {
         self.said = said;
     }
 
-    /// Hands an event to every shard: over each ring in the order this home took it.
+    /// Hands an event to every shard that has somebody on its channels: over each ring in the order
+    /// this home took it.
     fn fan_out(&mut self, broadcast: &Arc<Broadcast>) {
-        for shard in (0..self.shards)
-            .map(ShardIndex)
-            .filter(|&shard| shard != self.me)
-        {
-            self.outbox
-                .push((shard, Message::Deliver(Arc::clone(broadcast))));
-        }
+        let others = self.seats.others(broadcast);
+        self.outbox
+            .extend(others.map(|shard| (shard, Message::Deliver(Arc::clone(broadcast)))));
         for delivery in &broadcast.deliveries {
             let body = frame::payload(&delivery.frame);
             trace::line_with_body("Broadcasting To", &delivery.channel, body);
@@ -300,8 +298,7 @@ impl<S: Protocol> Shard<S> {
             self.metrics.add(Counter::StaleAnswer, 1);
             return;
         }
-        self.index
-            .join(joined.app, &joined.channel, key.slot, joined.user_id);
+        self.sit_down(joined.app, &joined.channel, key.slot, joined.user_id);
         self.end_join(key.slot, joined.app, &joined.channel);
         let last = joined.last.as_ref().map(Cached::frame);
         for frames in [Some(&*joined.frames), last].into_iter().flatten() {
@@ -414,6 +411,7 @@ impl<S: Protocol> Shard<S> {
     pub(super) fn depart(&mut self, slot: Slot) {
         let key = self.key(slot);
         while let Some((app, channel)) = self.index.leave_any(slot) {
+            self.seats.leave(app, &channel);
             self.lose_interest(app, &channel);
             self.tell_home_left(app, channel, key);
         }

@@ -64,7 +64,7 @@ impl<S: Protocol> Shard<S> {
             wanted.is_some_and(|wanted| wanted.is_heard)
         });
         if is_heard {
-            self.index.join(app, &channel, slot, user_id);
+            self.sit_down(app, &channel, slot, user_id);
             let placed = self.turn.place_reply(frame);
             return self.turn.give(slot, placed);
         }
@@ -77,6 +77,19 @@ impl<S: Protocol> Shard<S> {
             last: None,
         }));
         self.join(slot, app, channel, self.me, joined);
+    }
+
+    /// Puts a session on a channel; events of it are for this shard from now on.
+    pub(super) fn sit_down(
+        &mut self,
+        app: AppIndex,
+        channel: &str,
+        slot: Slot,
+        user_id: Option<Box<str>>,
+    ) {
+        if self.index.join(app, channel, slot, user_id) {
+            self.seats.take(app, channel);
+        }
     }
 
     /// Sends the message that has a session join a channel, once Redis is heard on it if that
@@ -93,6 +106,7 @@ impl<S: Protocol> Shard<S> {
         let Some(connection) = self.connections.at(slot) else {
             return;
         };
+        self.seats.take(app, &channel);
         if is_heard {
             connection.waiting = Some(Waiting::Join(channel));
             self.send(to, message);
@@ -129,6 +143,7 @@ impl<S: Protocol> Shard<S> {
 
     /// A session is on the channel that it was joining, or has given up.
     pub(super) fn end_join(&mut self, slot: Slot, app: AppIndex, channel: &str) {
+        self.seats.leave(app, channel);
         let interests = self.interests.as_mut();
         if let Some(wanted) = interests.and_then(|interests| interests.wanted(app, channel)) {
             wanted.joining.remove(&slot);

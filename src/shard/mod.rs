@@ -5,6 +5,7 @@
 //! no socket and reads no clock: the edge drives it under a runtime, `tests/sim.rs` under a
 //! seeded scheduler.
 
+pub mod audience;
 pub mod backlog;
 pub mod cache;
 pub mod connection;
@@ -35,6 +36,7 @@ use crate::proto::Now;
 use crate::proto::event::Scratch;
 use crate::proto::session::{Effects, Pressure, Protocol, Refused, Session, Settings};
 use crate::proto::turnstile::Turnstile;
+use crate::shard::audience::{Audience, Seats};
 use crate::shard::cache::CacheLimits;
 use crate::shard::connection::{Connections, Life};
 use crate::shard::drain::{Drain, Recall};
@@ -71,6 +73,8 @@ pub struct Setup {
     pub bus: Option<ShardIndex>,
     /// If only channels are heard in Redis that somebody is on: the Redis thread, to be told which.
     pub interest: Option<ShardIndex>,
+    /// Who has somebody on a channel.
+    pub audience: Arc<Audience>,
     /// All apps.
     pub apps: Arc<Apps>,
     /// Server-wide settings.
@@ -134,6 +138,7 @@ pub struct Shard<S = Session> {
     connections: Connections<S>,
     by_socket: HashMap<SocketId, (AppIndex, Slot), RandomState>,
     index: Index,
+    seats: Seats,
     interests: Option<Interests>,
     homes: Homes,
     questions: Questions,
@@ -191,6 +196,7 @@ impl<S: Protocol> Shard<S> {
             connections: Connections::default(),
             by_socket: HashMap::with_hasher(hasher.clone()),
             index: Index::new(hasher.clone()),
+            seats: Seats::new(setup.shard, setup.audience),
             interests: setup
                 .interest
                 .map(|redis| Interests::new(redis, hasher.clone())),

@@ -14,6 +14,7 @@ use slapback::app::{App, AppIndex, AppSettings, Apps};
 use slapback::metrics::{Counter, Metrics};
 use slapback::proto::Now;
 use slapback::proto::session::{Session, Settings};
+use slapback::shard::audience::Audience;
 use slapback::shard::cache::CacheLimits;
 use slapback::shard::flusher::{Flusher, Outgoing, Sent};
 use slapback::shard::home::home_of;
@@ -101,12 +102,14 @@ impl Fleet {
         )]));
         let start = Instant::now();
         let metrics: Vec<Arc<Metrics>> = (0..shards).map(|_| Arc::default()).collect();
+        let audience = Arc::new(Audience::new(u16::try_from(shards).unwrap(), 1));
         let shard = |(number, metrics): (usize, &Arc<Metrics>)| {
             Shard::new(Setup {
                 shard: ShardIndex(u16::try_from(number).unwrap()),
                 shards: u16::try_from(shards).unwrap(),
                 bus: None,
                 interest,
+                audience: Arc::clone(&audience),
                 apps: Arc::clone(&apps),
                 settings: Arc::new(Settings {
                     max_request_size: 100_000,

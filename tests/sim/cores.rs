@@ -17,6 +17,7 @@ use slapback::metrics::{Counter, Metrics};
 use slapback::proto::Now;
 use slapback::proto::session::Settings;
 use slapback::ring::{Inbox, Wake};
+use slapback::shard::audience::Audience;
 use slapback::shard::cache::CacheLimits;
 use slapback::shard::ends::{Ends, Part, TURN, mesh};
 use slapback::shard::flusher::{Flusher, Outgoing, Sent};
@@ -137,6 +138,20 @@ fn an_event_from_another_shard_costs_its_way_to_the_home_and_an_answer_more() {
 }
 
 #[test]
+fn an_event_wakes_no_shard_that_has_nobody_on_its_channel() {
+    for shards in FLEETS {
+        for subscribed in [0, 1, shards / 2] {
+            let mut fleet = Fleet::new(shards, subscribed);
+            let counts = fleet.publish(HOME, BATCH);
+            // The home itself has the first of them.
+            let others = usize::from(subscribed).saturating_sub(1);
+            assert_eq!(counts.delivers, BATCH * others);
+            assert_eq!((counts.useful, counts.wakes), (counts.delivers, others));
+        }
+    }
+}
+
+#[test]
 fn rings_take_so_much_memory_per_shard_and_no_more_in_a_larger_fleet() {
     for shards in FLEETS {
         let into_one = (usize::from(shards) - 1) * ring_bytes(shards);
@@ -193,10 +208,13 @@ impl Fleet {
         };
         let capacity = ring_entries(usize::from(shards));
         let ends = mesh(capacity, &inboxes).into_iter().zip(wakes);
+        let audience = Arc::new(Audience::new(shards, 1));
         let mut fleet = Self {
             nodes: (0..shards)
                 .zip(ends)
-                .map(|(at, (ends, wakes))| Node::new((at, shards), &apps, ends, wakes, now.instant))
+                .map(|(at, (ends, wakes))| {
+                    Node::new((at, shards), (&apps, &audience), ends, wakes, now.instant)
+                })
                 .collect(),
             inboxes,
             apps,
@@ -323,7 +341,7 @@ impl Fleet {
 impl Node {
     fn new(
         (at, shards): (u16, u16),
-        apps: &Arc<Apps>,
+        (apps, audience): (&Arc<Apps>, &Arc<Audience>),
         ends: Ends,
         wakes: Arc<AtomicUsize>,
         start: Instant,
@@ -334,6 +352,7 @@ impl Node {
             shards,
             bus: None,
             interest: None,
+            audience: Arc::clone(audience),
             apps: Arc::clone(apps),
             settings: Arc::new(Settings {
                 max_request_size: 10_000,

@@ -10,6 +10,7 @@ use slapback::metrics::{Counter, Metrics};
 use slapback::proto::Now;
 use slapback::proto::session::{Pressure, Settings};
 use slapback::ring::{Inbox, Wake};
+use slapback::shard::audience::Audience;
 use slapback::shard::cache::CacheLimits;
 use slapback::shard::ends::{Ends, Part, TURN, mesh};
 use slapback::shard::message::{SessionKey, ShardIndex};
@@ -28,6 +29,7 @@ pub(crate) struct Fleet {
     pub(crate) now: Now,
     pub(crate) is_draining: bool,
     pub(crate) pace: Duration,
+    pub(crate) audience: Arc<Audience>,
     flush_chunk: usize,
 }
 
@@ -95,6 +97,7 @@ impl Fleet {
         let redis = draw.hears_redis.then(|| ends.pop()).flatten();
         let apps = u16::try_from(draw.apps.iter().count()).unwrap();
         let redis = redis.map(|ends| Redis::new(apps, draw.shards, ends));
+        let audience = Arc::new(Audience::new(draw.shards, random.u64(..)));
         let mut nodes = Vec::new();
         for ((at, ends), woken) in (0..draw.shards).zip(ends).zip(flags) {
             let metrics = Arc::new(Metrics::default());
@@ -103,6 +106,7 @@ impl Fleet {
                 shards: draw.shards,
                 bus: None,
                 interest: draw.hears_redis.then_some(ShardIndex(draw.shards)),
+                audience: Arc::clone(&audience),
                 apps: Arc::clone(&draw.apps),
                 settings: Arc::clone(&settings),
                 metrics: Arc::clone(&metrics),
@@ -128,6 +132,7 @@ impl Fleet {
         Self {
             nodes,
             inboxes,
+            audience,
             redis,
             now: draw.now,
             is_draining: false,

@@ -211,6 +211,8 @@ impl World {
             let kept = node.shard.cached_events_count();
             assert_eq!(kept, 0, "events kept for too long on shard {at}");
         }
+        let audience = &self.fleet.audience;
+        assert!(audience.is_empty(), "somebody is said to be on a channel");
         self.check_members();
         if let Some(redis) = &self.fleet.redis {
             let left = redis.subscribed();

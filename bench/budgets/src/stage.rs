@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use slapback::app::{App, AppIndex, AppSettings, Apps};
 use slapback::proto::Now;
 use slapback::proto::session::{Session, Settings};
+use slapback::shard::audience::Audience;
 use slapback::shard::cache::CacheLimits;
 use slapback::shard::flusher::{Flusher, Outgoing, Sent};
 use slapback::shard::message::{SessionKey, ShardIndex};
@@ -101,6 +102,7 @@ impl Stage {
             shards: 1,
             bus: None,
             interest: None,
+            audience: Arc::new(Audience::new(1, 1)),
             apps: Arc::clone(&apps),
             settings: Arc::new(Settings {
                 max_request_size: 100_000,

@@ -257,8 +257,8 @@ fn call(server: &Server, times: u64) -> Result<(Usage, Tally), Failure> {
 /// A channel that nobody is on.
 const CALLED: &str = "nobody";
 
-/// Sleeps until so many bytes wait in every socket. What was used runs until then, and the time from
-/// when it had begun to when the last of them came.
+/// Sleeps until so many bytes wait in every socket. Gives what was used until then, and the time
+/// from when it had begun to when the last of them came.
 fn sleep_until_all_have(
     streams: &[&TcpStream],
     bytes: usize,
