@@ -18,7 +18,7 @@ pub const SCENARIO: Scenario = Scenario {
     sockets: &[SOCKETS],
     baseline: Baseline::Floor,
     missing: || None,
-    rounds: 3,
+    rounds: 2,
     round,
 };
 

@@ -14,7 +14,7 @@ pub const SCENARIO: Scenario = Scenario {
     sockets: &[1000],
     baseline: Baseline::Load(ALL_READ),
     missing: || None,
-    rounds: 3,
+    rounds: 2,
     round,
 };
 
