@@ -261,11 +261,14 @@ impl<S: Protocol> Edge<S> {
     fn flush(self: &Rc<Self>, now: Now) -> bool {
         let mut shard = self.shard.borrow_mut();
         let mut pace = self.pace.borrow_mut();
+        let mut flusher = self.flusher.borrow_mut();
         let gathered = shard.gathered();
         if gathered.is_some_and(|gathered| !pace.may_begin(now.instant, gathered)) {
-            return false;
+            let had_replies = shard.flush_ahead(now, &mut **flusher, FLUSH_CHUNK);
+            drop((flusher, pace));
+            self.carry_out(shard);
+            return had_replies;
         }
-        let mut flusher = self.flusher.borrow_mut();
         let had_work = shard.flush(now, &mut **flusher, FLUSH_CHUNK);
         if shard.gathered().is_some() {
             pace.ended(Instant::now());
@@ -306,10 +309,10 @@ impl<S: Protocol> Edge<S> {
         self.ends.borrow().has_news()
     }
 
-    /// Bytes wait while the shard rests, messages do not.
+    /// Bytes to many wait while the shard rests; messages and replies do not.
     fn is_turn_due(&self, shard: &Shard<S>) -> bool {
         let rests = self.pace.borrow().rests_until().is_some();
-        shard.has_messages() || shard.has_output() && !rests
+        shard.has_messages() || shard.has_replies() || shard.has_output() && !rests
     }
 
     /// Takes a connection that was accepted into the shard.

@@ -156,6 +156,7 @@ impl<S: Protocol> Shard<S> {
         self.drain.as_ref().is_some_and(Drain::is_quiet)
             && self.connections.iter().all(|(_, known)| known.is_at_rest())
             && self.turn.is_empty()
+            && self.ahead.is_empty()
     }
 
     /// Closes what a drained shard still holds: connections on which nothing was asked.
@@ -203,7 +204,7 @@ impl<S: Protocol> Shard<S> {
     fn end_all(&mut self) {
         let slots: Vec<_> = self.connections.slots().collect();
         for slot in slots {
-            let owes_nothing = !self.turn.is_pending(slot)
+            let owes_nothing = !self.is_owed(slot)
                 && self
                     .connections
                     .at(slot)

@@ -87,8 +87,7 @@ impl<S: Protocol> Shard<S> {
             };
             match effect {
                 Effect::Send(end) => {
-                    let placed = self.turn.place_reply(bytes_to(end));
-                    self.turn.give(slot, placed);
+                    self.reply(slot, bytes_to(end));
                 }
                 Effect::Subscribe {
                     channel,
@@ -302,8 +301,7 @@ impl<S: Protocol> Shard<S> {
         self.end_join(key.slot, joined.app, &joined.channel);
         let last = joined.last.as_ref().map(Cached::frame);
         for frames in [Some(&*joined.frames), last].into_iter().flatten() {
-            let placed = self.turn.place_reply(frames);
-            self.turn.give(key.slot, placed);
+            self.reply(key.slot, frames);
         }
         self.resume(now, key);
     }
@@ -448,7 +446,7 @@ impl<S: Protocol> Shard<S> {
 
     /// Frees a slot. It is off every list before the edge closes its socket.
     pub(super) fn free(&mut self, slot: Slot, how: Command) {
-        self.turn.close(slot);
+        self.forget_owed(slot);
         self.wheel.cancel(slot);
         self.index.release(slot);
         if let Some(connection) = self.connections.close(slot) {

@@ -65,8 +65,7 @@ impl<S: Protocol> Shard<S> {
         });
         if is_heard {
             self.sit_down(app, &channel, slot, user_id);
-            let placed = self.turn.place_reply(frame);
-            return self.turn.give(slot, placed);
+            return self.reply(slot, frame);
         }
         let joined = Message::Joined(Box::new(Joined {
             app,

@@ -144,6 +144,8 @@ pub struct Shard<S = Session> {
     questions: Questions,
     wheel: Wheel,
     turn: Turn,
+    /// Replies that a large turn does not hold up.
+    ahead: Turn,
     drain: Option<Drain>,
     recall: Option<Recall>,
     /// What the node is short of; the edge sets it before it hands in anything new.
@@ -204,6 +206,7 @@ impl<S: Protocol> Shard<S> {
             questions: Questions::new(hasher),
             wheel: Wheel::new(setup.start),
             turn: Turn::default(),
+            ahead: Turn::default(),
             drain: None,
             recall: None,
             pressure: Pressure::default(),
@@ -234,6 +237,7 @@ impl<S: Protocol> Shard<S> {
         self.metrics.add(Counter::Accepted, 1);
         let (slot, generation) = self.connections.open(socket, now.instant);
         self.turn.open(slot);
+        self.ahead.open(slot);
         self.schedule(slot, now.instant);
         if let Some(drain) = &mut self.drain {
             drain.note_opened();
@@ -264,7 +268,7 @@ impl<S: Protocol> Shard<S> {
                 return Reading::On;
             }
             // A few short requests may ask for more than a turn can hold.
-            if self.turn.filled_bytes() > TURN_BYTES_MAX {
+            if self.turn.filled_bytes() + self.ahead.filled_bytes() > TURN_BYTES_MAX {
                 connection.held.extend_from_slice(rest);
                 self.caught_up.push(key);
                 return Reading::Paused;
@@ -386,6 +390,7 @@ impl<S: Protocol> Shard<S> {
         !(self.outbox.is_empty()
             && self.commands.is_empty()
             && self.turn.is_empty()
+            && self.ahead.is_empty()
             && self.caught_up.is_empty()
             && self.writable.is_empty())
     }
@@ -397,7 +402,12 @@ impl<S: Protocol> Shard<S> {
 
     /// Bytes appended this turn: beyond a few MiB the edge flushes before it takes more in.
     pub fn filled_bytes(&self) -> usize {
-        self.turn.filled_bytes()
+        self.turn.filled_bytes() + self.ahead.filled_bytes()
+    }
+
+    /// Are there replies that wait for no turn?
+    pub fn has_replies(&self) -> bool {
+        !self.ahead.is_empty()
     }
 
     /// Connections it holds, in whatever state.

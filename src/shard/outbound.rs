@@ -27,8 +27,9 @@ impl<S: Protocol> Shard<S> {
     /// The messages of [`Shard::poll_messages`] must be on their rings before: an answer must
     /// not reach a client before the news it rests on is on its way.
     pub fn flush(&mut self, now: Now, flusher: &mut dyn Flusher, most: usize) -> bool {
-        let mut had_work = self.flush_chunk(now.instant, flusher, most);
-        if self.turn.filled_bytes() <= TURN_BYTES_MAX {
+        let mut had_work = self.flush_ahead(now, flusher, most);
+        had_work |= self.flush_chunk(now.instant, flusher, most);
+        if self.filled_bytes() <= TURN_BYTES_MAX {
             for key in std::mem::take(&mut self.caught_up) {
                 had_work = true;
                 self.resume(now, key);
@@ -36,6 +37,41 @@ impl<S: Protocol> Shard<S> {
         }
         self.run_loopback(now);
         had_work
+    }
+
+    /// Gives all sockets the replies that wait for no turn, `most` at once. Returns whether there
+    /// were any. The same must be done before as before [`Shard::flush`].
+    pub fn flush_ahead(&mut self, now: Now, flusher: &mut dyn Flusher, most: usize) -> bool {
+        let has_work = !self.ahead.is_empty();
+        while !self.ahead.is_empty() {
+            std::mem::swap(&mut self.turn, &mut self.ahead);
+            self.flush_chunk(now.instant, flusher, most);
+            std::mem::swap(&mut self.turn, &mut self.ahead);
+        }
+        has_work
+    }
+
+    /// Gives one socket what is for it alone: ahead of a large turn, unless it is owed more.
+    pub(super) fn reply(&mut self, slot: Slot, bytes: &[u8]) {
+        let is_ahead = self.turn.is_large() && !self.turn.is_pending(slot);
+        let turn = if is_ahead {
+            &mut self.ahead
+        } else {
+            &mut self.turn
+        };
+        let placed = turn.place_reply(bytes);
+        turn.give(slot, placed);
+    }
+
+    /// Is a socket to be sent anything that has not been tried yet?
+    pub(super) fn is_owed(&self, slot: Slot) -> bool {
+        self.turn.is_pending(slot) || self.ahead.is_pending(slot)
+    }
+
+    /// Forgets what a socket has not been sent.
+    pub(super) fn forget_owed(&mut self, slot: Slot) {
+        self.turn.close(slot);
+        self.ahead.close(slot);
     }
 
     fn flush_chunk(&mut self, now: Instant, flusher: &mut dyn Flusher, most: usize) -> bool {
@@ -168,7 +204,7 @@ impl<S: Protocol> Shard<S> {
 
     /// Sends FIN when a finishing socket has been given its last byte.
     pub(super) fn fin_if_written(&mut self, now: Instant, slot: Slot) {
-        let is_pending = self.turn.is_pending(slot);
+        let is_pending = self.is_owed(slot);
         let Some(connection) = self.connections.at(slot) else {
             return;
         };
@@ -257,7 +293,7 @@ impl<S: Protocol> Shard<S> {
     /// Close frame takes its place, and it has [`CLOSE_WAIT`] to take that.
     fn close_behind(&mut self, now: Instant, slot: Slot, why: Counter) {
         self.metrics.add(why, 1);
-        self.turn.close(slot);
+        self.forget_owed(slot);
         self.depart(slot);
         let Some(connection) = self.connections.at(slot) else {
             return;

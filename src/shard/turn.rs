@@ -14,6 +14,9 @@ use crate::shard::index::Slot;
 /// A log keeps this much memory, or twice what its last turn needed, bytes.
 const LOG_KEPT: usize = 1 << 20;
 
+/// A turn for so many sockets takes a millisecond or more.
+const LARGE: usize = 256;
+
 /// Set in offsets into the replies, which come to stand behind the log's other bytes.
 const REPLY: u32 = 1 << 31;
 
@@ -175,6 +178,11 @@ impl Turn {
             sockets: self.filling.entries.len(),
             bytes: self.filled_bytes(),
         }
+    }
+
+    /// Will what is placed now have to wait for many sockets?
+    pub fn is_large(&self) -> bool {
+        !self.flushing.is_done() || self.filling.entries.len() >= LARGE
     }
 
     /// Is the log of the last turn flushed?

@@ -1,7 +1,8 @@
 //! A fleet in one thread, driven by plain calls: no socket, no clock, no ring but queues.
 //!
 //! The test decides which message travels next, so it can hold an answer back or let two shards
-//! run in any order. Used by `shard_calls.rs`, `question_calls.rs` and `interest_calls.rs`.
+//! run in any order. Used by `shard_calls.rs`, `replies.rs`, `question_calls.rs` and
+//! `interest_calls.rs`.
 #![allow(dead_code)] // each test crate uses its part of it
 
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -268,6 +269,13 @@ impl Fleet {
     /// Part of a turn: so many sockets at most are written to.
     pub(crate) fn flush_some(&mut self, shard: usize, most: usize) -> bool {
         let had_work = self.shards[shard].flush(self.now, &mut self.wire, most);
+        self.collect(shard);
+        had_work
+    }
+
+    /// What a shard still does for sockets while it rests: whoever has a reply to come gets it.
+    pub(crate) fn flush_ahead(&mut self, shard: usize) -> bool {
+        let had_work = self.shards[shard].flush_ahead(self.now, &mut self.wire, 64);
         self.collect(shard);
         had_work
     }
