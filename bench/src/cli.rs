@@ -47,6 +47,7 @@ pub enum Command {
         driver: String,
         sockets: usize,
         host: Ipv4Addr,
+        unix: Option<PathBuf>,
     },
     /// A process of the floor.
     #[command(name = replier::ROLE, hide = true)]

@@ -2,10 +2,11 @@
 //!
 //! Blocking, for what happens before a measurement. Speaks just enough of the protocol.
 
-use std::io::{self, Read, Write};
+use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::Duration;
 
+use memchr::memmem;
 use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
 
 use crate::Failure;
@@ -20,6 +21,10 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub const AT_ONCE: usize = 64;
 /// Close with the code for a normal end, under a mask of zeros.
 const CLOSE: &[u8] = b"\x88\x82\0\0\0\0\x03\xe8";
+const PING: &str = r#"{"event":"pusher:ping","data":{}}"#;
+/// In the error for those who come too fast, and the first bytes of the close that follows.
+const TOO_FAST: &str = "4100";
+const TOO_FAST_CLOSE: [u8; 2] = 4100_u16.to_be_bytes();
 
 /// A client that is connected.
 pub struct Client {
@@ -61,7 +66,7 @@ pub fn socket_id(hello: &[u8]) -> Option<String> {
 impl Client {
     /// So many clients of a server, each on all of these channels.
     pub fn join(server: &Server, channels: &[String], count: usize) -> Result<Vec<Self>, Failure> {
-        Self::join_through(TcpStream::connect, server, channels, count)
+        Self::join_through(&|| server.connect(), server, channels, count)
     }
 
     /// The same from one address of this host: each has ports of its own.
@@ -71,11 +76,12 @@ impl Client {
         channels: &[String],
         count: usize,
     ) -> Result<Vec<Self>, Failure> {
-        Self::join_through(|to| connect_from(source, to), server, channels, count)
+        let connect = || connect_from(source, server.address);
+        Self::join_through(&connect, server, channels, count)
     }
 
     fn join_through(
-        connect: impl Fn(SocketAddr) -> io::Result<TcpStream>,
+        connect: &dyn Fn() -> Result<TcpStream, Failure>,
         server: &Server,
         channels: &[String],
         count: usize,
@@ -83,23 +89,49 @@ impl Client {
         let mut joined = Vec::with_capacity(count);
         while joined.len() < count {
             let more = AT_ONCE.min(count - joined.len());
-            let dial = |_| Self::upgrading(connect(server.address)?, &server.app.key);
-            let mut clients = (0..more).map(dial).collect::<Result<Vec<_>, _>>()?;
-            for client in &mut clients {
-                client.greet()?;
-                client.ask(&server.app, channels)?;
-            }
-            for client in &mut clients {
-                client.confirm(channels.len())?;
+            let clients = Self::try_through(connect, server, channels, more)?;
+            if clients.len() < more {
+                return Err("the server turned somebody away".into());
             }
             joined.extend(clients);
         }
         Ok(joined)
     }
 
+    /// Those of so many that a server lets in. The others are told in full that they come too fast.
+    pub fn try_to_join(
+        server: &Server,
+        channels: &[String],
+        count: usize,
+    ) -> Result<Vec<Self>, Failure> {
+        Self::try_through(&|| server.connect(), server, channels, count)
+    }
+
+    fn try_through(
+        connect: &dyn Fn() -> Result<TcpStream, Failure>,
+        server: &Server,
+        channels: &[String],
+        count: usize,
+    ) -> Result<Vec<Self>, Failure> {
+        let upgrading = |_| Self::upgrading(connect()?, &server.app.key);
+        let dialled = (0..count).map(upgrading).collect::<Result<Vec<_>, _>>()?;
+        let mut clients = Vec::with_capacity(count);
+        for mut client in dialled {
+            if client.greet()? {
+                client.ask(&server.app, channels)?;
+                clients.push(client);
+            } else {
+                client.hear_the_refusal()?;
+            }
+        }
+        for client in &mut clients {
+            client.confirm(channels.len())?;
+        }
+        Ok(clients)
+    }
+
     /// Asks for a WebSocket.
     fn upgrading(mut stream: TcpStream, key: &str) -> Result<Self, Failure> {
-        stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.write_all(upgrade(key).as_bytes())?;
         Ok(Self {
@@ -109,12 +141,19 @@ impl Client {
         })
     }
 
-    /// Waits for the server's hello.
-    fn greet(&mut self) -> Result<(), Failure> {
+    /// Waits for the server's hello. False if it says instead that there are too many at once.
+    fn greet(&mut self) -> Result<bool, Failure> {
         self.hear_head()?;
-        let hello = self.hear("connection_established")?;
-        self.socket_id = socket_id(&hello).ok_or("the server's hello has no socket id")?;
-        Ok(())
+        let hello = self.hear_any()?;
+        if let Some(socket_id) = socket_id(&hello) {
+            self.socket_id = socket_id;
+            return Ok(true);
+        }
+        if memmem::find(&hello, TOO_FAST.as_bytes()).is_some() {
+            return Ok(false);
+        }
+        let hello = String::from_utf8_lossy(&hello).into_owned();
+        Err(format!("the server's hello has no socket id: {hello}").into())
     }
 
     /// Asks for all of these channels.
@@ -134,6 +173,12 @@ impl Client {
         Ok(())
     }
 
+    /// Asks whether the server is there, and waits for its answer.
+    pub fn ping(&mut self) -> Result<(), Failure> {
+        self.stream.write_all(&client_frame(PING)?)?;
+        self.hear("pusher:pong")
+    }
+
     /// Says that it is done.
     pub fn close(&mut self) -> Result<(), Failure> {
         Ok(self.stream.write_all(CLOSE)?)
@@ -143,6 +188,17 @@ impl Client {
     pub fn hear_the_end(mut self) -> Result<(), Failure> {
         self.stream.read_to_end(&mut self.heard)?;
         Ok(())
+    }
+
+    /// Waits for the close of a connection of which there are too many, answers, and waits for the
+    /// end.
+    fn hear_the_refusal(mut self) -> Result<(), Failure> {
+        let close = self.hear_any()?;
+        if !close.starts_with(&TOO_FAST_CLOSE) {
+            return Err(format!("not a Close 4100: {close:?}").into());
+        }
+        self.close()?;
+        self.hear_the_end()
     }
 
     fn hear_head(&mut self) -> Result<(), Failure> {
@@ -160,17 +216,23 @@ impl Client {
         }
     }
 
-    /// The next frame's payload, which must hold this text.
-    fn hear(&mut self, text: &str) -> Result<Vec<u8>, Failure> {
+    /// Waits for the next frame, whose payload must hold this text.
+    fn hear(&mut self, text: &str) -> Result<(), Failure> {
+        let payload = self.hear_any()?;
+        if memmem::find(&payload, text.as_bytes()).is_some() {
+            return Ok(());
+        }
+        let payload = String::from_utf8_lossy(&payload).into_owned();
+        Err(format!("the server says {payload} instead of {text}").into())
+    }
+
+    /// The next frame's payload.
+    fn hear_any(&mut self) -> Result<Vec<u8>, Failure> {
         loop {
             if let Some((payload, rest)) = split_frame(&self.heard) {
                 let payload = payload.to_vec();
                 self.heard.drain(..self.heard.len() - rest.len());
-                if memchr::memmem::find(&payload, text.as_bytes()).is_some() {
-                    return Ok(payload);
-                }
-                let payload = String::from_utf8_lossy(&payload).into_owned();
-                return Err(format!("the server says {payload} instead of {text}").into());
+                return Ok(payload);
             }
             self.read()?;
         }
@@ -188,11 +250,13 @@ impl Client {
     }
 }
 
-fn connect_from(source: Ipv4Addr, to: SocketAddr) -> io::Result<TcpStream> {
+fn connect_from(source: Ipv4Addr, to: SocketAddr) -> Result<TcpStream, Failure> {
     let socket = socket(AddressFamily::INET, SocketType::STREAM, None)?;
     bind(&socket, &SocketAddr::from((source, 0)))?;
     connect(&socket, &to)?;
-    Ok(socket.into())
+    let stream = TcpStream::from(socket);
+    stream.set_nodelay(true)?;
+    Ok(stream)
 }
 
 #[cfg(test)]

@@ -1,12 +1,16 @@
 //! Who is measured: the floor, this server, or any other that speaks the protocol.
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::ffi::OsStr;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::message::App;
 use crate::process::{
-    APP, Process, SECRET, server_command, spawn_on_sender_cpu, start_on_own_port, wait_for,
+    APP, Process, SECRET, SocketFile, server_command, spawn_on_sender_cpu, start_on_own_port,
+    wait_for,
 };
 use crate::publisher::KEY;
 use crate::{Failure, floor};
@@ -71,6 +75,8 @@ pub struct Server {
     pub app: App,
     /// Its process, where that is known.
     pub pid: Option<u32>,
+    /// Where clients connect, if not at the address.
+    pub unix: Option<SocketFile>,
     _process: Option<Process>,
 }
 
@@ -119,18 +125,21 @@ impl Contender {
         self.start_on(Ipv4Addr::LOCALHOST)
     }
 
-    /// The same on an address of this host; one that runs already stays where it is.
+    /// This server with one more setting; `None` for every other.
+    pub fn start_with(&self, setting: (&str, &OsStr)) -> Result<Option<Server>, Failure> {
+        match self {
+            Self::Slapback(driver, binary) => {
+                start_ours(*driver, binary, Ipv4Addr::LOCALHOST, Some(setting)).map(Some)
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// As [`Self::start`] on an address of this host; one that runs already stays where it is.
     pub fn start_on(&self, host: Ipv4Addr) -> Result<Option<Server>, Failure> {
         match self {
             Self::Floor(_) => Ok(None),
-            Self::Slapback(driver, binary) => {
-                let address = TcpListener::bind((host, 0))?.local_addr()?;
-                let process =
-                    spawn_on_sender_cpu(&mut server_command(binary, address, driver.name()))
-                        .map_err(|error| format!("{}: {error}", binary.display()))?;
-                wait_for(address)?;
-                Ok(Some(Server::ours(process, address)))
-            }
+            Self::Slapback(driver, binary) => start_ours(*driver, binary, host, None).map(Some),
             Self::Uws => {
                 let mut command = Command::new("node");
                 command.args([UWS_SCRIPT, &host.to_string()]);
@@ -141,6 +150,7 @@ impl Contender {
                 address: other.address,
                 app: other.app.clone(),
                 pid: other.process,
+                unix: None,
                 _process: None,
             })),
         }
@@ -154,6 +164,20 @@ impl Contender {
             _ => self.start(),
         }
     }
+}
+
+fn start_ours(
+    driver: Driver,
+    binary: &Path,
+    host: Ipv4Addr,
+    setting: Option<(&str, &OsStr)>,
+) -> Result<Server, Failure> {
+    let address = TcpListener::bind((host, 0))?.local_addr()?;
+    let mut command = server_command(binary, address, driver.name());
+    let process = spawn_on_sender_cpu(command.envs(setting))
+        .map_err(|error| format!("{}: {error}", binary.display()))?;
+    wait_for(address)?;
+    Ok(Server::ours(process, address))
 }
 
 impl Server {
@@ -176,7 +200,19 @@ impl Server {
                 secret: SECRET.into(),
             },
             pid: None,
+            unix: None,
             _process: None,
         }
+    }
+
+    /// A client's connection.
+    pub fn connect(&self) -> Result<TcpStream, Failure> {
+        if let Some(SocketFile(path)) = &self.unix {
+            // Reading and writing never look inside: it may come dressed as the other kind.
+            return Ok(OwnedFd::from(UnixStream::connect(path)?).into());
+        }
+        let stream = TcpStream::connect(self.address)?;
+        stream.set_nodelay(true)?;
+        Ok(stream)
     }
 }

@@ -34,6 +34,18 @@ pub fn pid(process: u32) -> Result<Pid, Failure> {
     pid.ok_or_else(|| format!("{process} is no process").into())
 }
 
+/// From here on the calling thread runs only while no other wants its CPU.
+///
+/// Being nice is not enough: whoever wakes then waits until the nice one's slice is over.
+pub fn stand_back() -> Result<(), Failure> {
+    let priority = libc::sched_param { sched_priority: 0 };
+    // SAFETY: the parameter outlives the call.
+    match unsafe { libc::sched_setscheduler(0, libc::SCHED_IDLE, &raw const priority) } {
+        0 => Ok(()),
+        _ => Err(std::io::Error::last_os_error().into()),
+    }
+}
+
 /// Nanoseconds of a process's living threads.
 #[derive(Clone, Copy, Default)]
 pub struct Time {

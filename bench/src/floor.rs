@@ -8,7 +8,7 @@ use std::net::Ipv4Addr;
 
 use crate::Failure;
 use crate::contender::Server;
-use crate::process::start_on_own_port;
+use crate::process::{SocketFile, start_on_own_port};
 
 pub mod discarder;
 pub mod replier;
@@ -69,6 +69,21 @@ impl Command {
 pub fn start_sender(driver: &str, sockets: usize, host: Ipv4Addr) -> Result<Server, Failure> {
     let (host_text, sockets) = (host.to_string(), sockets.to_string());
     start(&[sender::ROLE, driver, &sockets, &host_text], host)
+}
+
+/// The same, with a Unix socket for all but who commands.
+pub fn start_unix_sender(driver: &str, sockets: usize) -> Result<Server, Failure> {
+    let (host, sockets, file) = (Ipv4Addr::LOCALHOST, sockets.to_string(), SocketFile::new());
+    let path = file
+        .0
+        .to_str()
+        .ok_or("the folder for files that pass has no name")?;
+    let mut server = start(
+        &[sender::ROLE, driver, &sockets, &host.to_string(), path],
+        host,
+    )?;
+    server.unix = Some(file);
+    Ok(server)
 }
 
 /// Starts the loop that answers.

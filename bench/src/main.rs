@@ -64,7 +64,8 @@ fn main() -> ExitCode {
             driver,
             sockets,
             host,
-        }) => sender::run(&driver, sockets, host).map(|()| true),
+            unix,
+        }) => sender::run(&driver, sockets, host, unix.as_deref()).map(|()| true),
         Some(Command::FloorReplier) => replier::run().map(|()| true),
         Some(Command::FloorDiscarder { port }) => discarder::run(port).map(|()| true),
     };

@@ -1,9 +1,10 @@
 //! Processes that are measured: started on the senders' CPU, gone when the run ends.
 
+use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -33,6 +34,24 @@ impl Drop for Process {
         // It may be gone already; what was measured stands.
         let _ = self.0.kill();
         let _ = self.0.wait();
+    }
+}
+
+/// The name of a Unix socket, which is gone when the run ends.
+pub struct SocketFile(pub PathBuf);
+
+impl SocketFile {
+    /// One of this process, where nothing is yet.
+    pub fn new() -> Self {
+        let name = format!("slapback-bench-{}.socket", std::process::id());
+        Self(std::env::temp_dir().join(name))
+    }
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        // Who listened may have taken it away already.
+        let _ = fs::remove_file(&self.0);
     }
 }
 

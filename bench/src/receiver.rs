@@ -4,7 +4,7 @@
 //! being received.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::TcpStream;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
@@ -87,25 +87,24 @@ impl Receiver {
 
     /// So many sockets to the floor, each for what `sequence` gives to its number.
     pub fn bare(
-        address: SocketAddr,
+        connect: impl Fn() -> Result<TcpStream, Failure>,
         count: usize,
         sequence: fn(u64) -> Sequence,
     ) -> Result<Self, Failure> {
         let mut receiver = Self::new()?;
-        receiver.connect(address, count, sequence)?;
+        receiver.connect(connect, count, sequence)?;
         Ok(receiver)
     }
 
     /// So many more of them.
     pub fn connect(
         &mut self,
-        address: SocketAddr,
+        connect: impl Fn() -> Result<TcpStream, Failure>,
         count: usize,
         sequence: fn(u64) -> Sequence,
     ) -> Result<(), Failure> {
         for number in 0..count as u64 {
-            let stream = TcpStream::connect(address)?;
-            self.add(stream, Vec::new(), sequence(number))?;
+            self.add(connect()?, Vec::new(), sequence(number))?;
         }
         Ok(())
     }
@@ -123,7 +122,6 @@ impl Receiver {
         sequence: Sequence,
     ) -> Result<(), Failure> {
         partial.shrink_to_fit();
-        stream.set_nodelay(true)?;
         stream.set_nonblocking(true)?;
         let data = epoll::EventData::new_u64(self.sockets.len() as u64);
         epoll::add(&self.epoll, &stream, data, epoll::EventFlags::IN)?;
@@ -312,7 +310,8 @@ mod tests {
     fn frames_are_counted_however_they_are_cut() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let mut receiver = Receiver::bare(address, 2, |_| Sequence::of_all()).unwrap();
+        let connect = || Ok(TcpStream::connect(address)?);
+        let mut receiver = Receiver::bare(connect, 2, |_| Sequence::of_all()).unwrap();
         let (mut sender, _) = listener.accept().unwrap();
         receiver.stop_reading(1).unwrap();
         let frame = |number| frame(CHANNEL, number);

@@ -60,6 +60,21 @@ impl Sample {
         }
     }
 
+    /// So many in that time, whose cost is in another row.
+    pub fn of_count(load: String, elapsed: Duration, tally: Tally) -> Self {
+        Self {
+            load,
+            cost: None,
+            units: tally.frames,
+            elapsed,
+            busy: None,
+            own_busy: 0.0,
+            waited: 0.0,
+            tally,
+            fullest: None,
+        }
+    }
+
     /// What one of them cost.
     pub fn per_unit(&self) -> Option<f64> {
         Some(self.cost? as f64 / self.units as f64)

@@ -14,11 +14,13 @@ mod http;
 mod idle;
 mod latency;
 mod million;
+mod mixed;
 mod redis;
 mod rush;
 mod shards;
 mod slow;
 mod storm;
+mod unix;
 mod wan;
 mod whisper;
 
@@ -43,7 +45,7 @@ pub struct Scenario {
 }
 
 /// All scenarios, in the order in which they run.
-pub const ALL: [&Scenario; 14] = [
+pub const ALL: [&Scenario; 16] = [
     &fanout::SCENARIO,
     &growth::SCENARIO,
     &shards::SCENARIO,
@@ -57,6 +59,8 @@ pub const ALL: [&Scenario; 14] = [
     &rush::SCENARIO,
     &http::SCENARIO,
     &slow::SCENARIO,
+    &mixed::SCENARIO,
+    &unix::SCENARIO,
     &wan::SCENARIO,
 ];
 
@@ -67,9 +71,13 @@ pub enum Baseline {
     Floor,
     /// The same contender under this load.
     Load(&'static str),
-    /// The same contender under the load that begins with the first of these words where a row
-    /// begins with the second.
-    Words(&'static str, &'static str),
+    /// The same contender under the load of the same name but for these words.
+    Words {
+        /// In the name of a row that has a ratio.
+        own: &'static str,
+        /// In their place, in the name of the row that it is against.
+        other: &'static str,
+    },
 }
 
 impl Baseline {
@@ -77,7 +85,8 @@ impl Baseline {
     pub fn name(self) -> String {
         match self {
             Self::Floor => "the floor under the same load".to_owned(),
-            Self::Load(load) | Self::Words(load, _) => format!("the same with {load}"),
+            Self::Load(load) => format!("the same with {load}"),
+            Self::Words { other, .. } => format!("the same load \"{other}\""),
         }
     }
 }

@@ -12,7 +12,7 @@ use crate::receiver::CHANNEL;
 use crate::wire::Wire;
 
 /// Takes numbered events and sends them on their way.
-pub trait Source {
+pub trait Source: Send {
     /// Queues one event; it goes out with the next [`Self::work`].
     fn queue(&mut self, number: u64) -> Result<(), Failure>;
     /// Writes and reads what the socket allows.
@@ -111,6 +111,30 @@ impl Source for Whisperer {
 
     fn stream(&self) -> &TcpStream {
         &self.wire.stream
+    }
+}
+
+/// Subscribers that whisper in turn.
+pub struct Whisperers(pub Vec<Whisperer>);
+
+impl Source for Whisperers {
+    fn queue(&mut self, number: u64) -> Result<(), Failure> {
+        let turn = usize::try_from(number)? % self.0.len();
+        self.0[turn].queue(number)
+    }
+
+    fn work(&mut self) -> Result<(), Failure> {
+        let mut busy = self.0.iter_mut().filter(|one| !one.is_settled());
+        busy.try_for_each(Whisperer::work)
+    }
+
+    fn is_settled(&self) -> bool {
+        self.0.iter().all(Whisperer::is_settled)
+    }
+
+    /// That of the first: nobody waits for an answer.
+    fn stream(&self) -> &TcpStream {
+        self.0[0].stream()
     }
 }
 

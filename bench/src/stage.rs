@@ -102,7 +102,7 @@ impl Stage {
     ) -> Result<Self, Failure> {
         let sender = floor::start_sender(contender.driver(), sockets, Ipv4Addr::LOCALHOST)?;
         let source = Told::connect(sender.address, of_event)?;
-        let receiver = Receiver::bare(sender.address, sockets, sequence)?;
+        let receiver = Receiver::bare(|| sender.connect(), sockets, sequence)?;
         let deliveries = (sockets as u64).min(of_event(0).count.into());
         Self::owning(sender, source, receiver, deliveries)
     }

@@ -59,7 +59,8 @@ pub struct Figures {
     pub p50_us: Option<f64>,
     /// Those against the baseline's.
     pub p50_against_baseline: Option<f64>,
-    p99_us: Option<f64>,
+    /// Microseconds within which 99 of 100 frames came.
+    pub p99_us: Option<f64>,
     /// The time in which 99 of 100 frames came against the baseline's.
     pub p99_against_baseline: Option<f64>,
     /// How many there were in a second.
@@ -231,15 +232,13 @@ impl Table {
 
     /// What a row is held against. The floor is that of the same driver, or whichever there is.
     fn baseline_of(&self, row: &Row) -> Option<&Row> {
+        let under = |load: &str| {
+            let is_it = |other: &&Row| other.load == load && other.is_of(&row.who, row.driver);
+            self.rows.iter().find(is_it).filter(|_| row.load != load)
+        };
         match self.baseline {
-            Baseline::Load(load) => self.rows.iter().find(|other| {
-                other.load == load && row.load != load && other.is_of(&row.who, row.driver)
-            }),
-            Baseline::Words(one, other) => {
-                let load = format!("{one}{}", row.load.strip_prefix(other)?);
-                let rows = &mut self.rows.iter();
-                rows.find(|other| other.load == load && other.is_of(&row.who, row.driver))
-            }
+            Baseline::Load(load) => under(load),
+            Baseline::Words { own, other } => under(&row.load.replace(own, other)),
             Baseline::Floor if row.who == FLOOR => None,
             Baseline::Floor => {
                 let is_floor = |other: &&Row| other.who == FLOOR && other.load == row.load;

@@ -5,7 +5,9 @@
 
 use serde_json::{Value, json};
 
-use Figure::{Cost, CostAgainst, Growth, P50, P50Against, P99Against, PerSecond, PerSecondAgainst};
+use Figure::{
+    Cost, CostAgainst, Growth, P50, P50Against, P99, P99Against, PerSecond, PerSecondAgainst,
+};
 
 use crate::contender::Driver::{self, Epoll, Uring};
 use crate::contender::OURS;
@@ -21,6 +23,7 @@ enum Figure {
     CostAgainst,
     P50,
     P50Against,
+    P99,
     P99Against,
     /// How much more a delivery costs than under this load, against how much more it costs the
     /// baseline.
@@ -34,7 +37,7 @@ const BOTH: &[Driver] = &[Uring, Epoll];
 
 /// Costs are CPU nanoseconds, of `idle` bytes; 16,667 ns a call are 60,000 calls a second.
 #[rustfmt::skip] // one line each
-const TARGETS: [Target; 17] = [
+const TARGETS: [Target; 20] = [
     ("fanout", "1000 sockets, one at a time", &[Uring], CostAgainst, 1.1),
     ("fanout", "1000 sockets, one at a time", &[Epoll], CostAgainst, 1.15),
     ("fanout", "1000 sockets, 2000 events/s", BOTH, Cost, 500.0),
@@ -50,8 +53,11 @@ const TARGETS: [Target; 17] = [
     ("idle", "process", BOTH, Cost, 1229.0),
     ("storm", "64 at once", BOTH, Cost, 45_000.0),
     ("rush", "amid a storm", BOTH, P99Against, 3.0),
+    ("rush", "amid a storm, 1000/s let in", BOTH, P99Against, 3.0),
     ("http", "64 connections", BOTH, Cost, 16_667.0),
     ("slow", "1 of 100 has stopped", BOTH, P99Against, 3.0),
+    ("mixed", "newcomers amid all that", BOTH, P99, 50_000.0),
+    ("mixed", "their pings amid all that", BOTH, P99, 50_000.0),
 ];
 
 /// One line per target that was measured; `None` if none was.
@@ -97,6 +103,7 @@ impl Figure {
             Self::CostAgainst => figures.against_baseline,
             Self::P50 => figures.p50_us,
             Self::P50Against => figures.p50_against_baseline,
+            Self::P99 => figures.p99_us,
             Self::P99Against => figures.p99_against_baseline,
             Self::Growth(from) => Some(figures.against_baseline? / table(from)?.against_baseline?),
             Self::PerSecond => figures.per_second,
@@ -110,6 +117,7 @@ impl Figure {
             Self::CostAgainst => "cost, x",
             Self::P50 => "p50 us",
             Self::P50Against => "p50, x",
+            Self::P99 => "p99 us",
             Self::P99Against => "p99, x",
             Self::Growth(_) => "growth, x",
             Self::PerSecond => "per second",
@@ -127,7 +135,7 @@ impl Figure {
 
     fn digits(self) -> usize {
         match self {
-            Self::Cost | Self::P50 | Self::PerSecond => 0,
+            Self::Cost | Self::P50 | Self::P99 | Self::PerSecond => 0,
             Self::CostAgainst
             | Self::Growth(_)
             | Self::P50Against

@@ -31,6 +31,8 @@ const app = uws
         socket.subscribe(data.channel);
         const event = 'pusher_internal:subscription_succeeded';
         socket.send(JSON.stringify({ event, data: '{}', channel: data.channel }));
+      } else if (event === 'pusher:ping') {
+        socket.send(JSON.stringify({ event: 'pusher:pong', data: {} }));
       } else {
         socket.publish(channel, message);
       }

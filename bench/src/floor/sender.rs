@@ -5,7 +5,9 @@
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::net::UnixListener;
+use std::path::Path;
 
 use io_uring::{IoUring, opcode, squeue, types};
 
@@ -23,17 +25,26 @@ const BATCH: usize = 256;
 const COMMANDS: usize = 256;
 const FLAGS: i32 = libc::MSG_DONTWAIT | libc::MSG_WAITALL | libc::MSG_NOSIGNAL;
 
-/// Accepts whoever commands and `connections` sockets behind it, and sends what is commanded.
-pub fn run(driver: &str, connections: usize, host: Ipv4Addr) -> Result<(), Failure> {
+/// Accepts whoever commands and then `connections` sockets, these at `unix` if there is such a
+/// path, and sends what is commanded.
+pub fn run(
+    driver: &str,
+    connections: usize,
+    host: Ipv4Addr,
+    unix: Option<&Path>,
+) -> Result<(), Failure> {
     let listener = TcpListener::bind((host, 0))?;
+    let unix = unix.map(UnixListener::bind).transpose()?;
     println!("{}", listener.local_addr()?.port());
     io::stdout().flush()?;
     let (mut commander, _) = listener.accept()?;
     let mut sockets = Vec::with_capacity(connections);
     for _ in 0..connections {
-        let (socket, _) = listener.accept()?;
-        socket.set_nodelay(true)?;
-        sockets.push(socket);
+        sockets.push(match &unix {
+            // Writing never looks inside.
+            Some(unix) => OwnedFd::from(unix.accept()?.0).into(),
+            None => accept(&listener)?,
+        });
     }
     let mut sender = Sender {
         sockets,
@@ -49,6 +60,12 @@ pub fn run(driver: &str, connections: usize, host: Ipv4Addr) -> Result<(), Failu
         }
     }
     Ok(())
+}
+
+fn accept(listener: &TcpListener) -> Result<TcpStream, Failure> {
+    let (socket, _) = listener.accept()?;
+    socket.set_nodelay(true)?;
+    Ok(socket)
 }
 
 fn ring() -> Result<IoUring, Failure> {

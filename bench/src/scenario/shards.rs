@@ -44,7 +44,10 @@ pub const SCENARIO: Scenario = Scenario {
     about: "one shard and two: the cost of sharing, and what two CPUs can do while nobody reads",
     unit: "CPU ns per delivery, or per call",
     sockets: &[2000],
-    baseline: Baseline::Words(WORDS[0], WORDS[1]),
+    baseline: Baseline::Words {
+        own: WORDS[1],
+        other: WORDS[0],
+    },
     missing: || None,
     rounds: 2,
     round,
@@ -150,7 +153,7 @@ impl Crowd {
             cpu::place(Some(pid), &[cpu::SENDER + number])?;
             let source = Told::connect(sender.address, |_| floor::ALL)?;
             self.receiver
-                .connect(sender.address, part, |_| Sequence::of_all())?;
+                .connect(|| sender.connect(), part, |_| Sequence::of_all())?;
             self.sources.push(Box::new(source));
             self.senders.push(sender);
         }

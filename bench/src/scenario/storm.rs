@@ -30,29 +30,36 @@ fn round(contender: &Contender, sockets: usize, effort: Effort) -> Result<Vec<Sa
         return Ok(Vec::new());
     };
     let all = effort.pick(SOCKETS.0, SOCKETS.1);
-    come_and_go(&server, sockets, WARM_UP)?;
+    Ok(vec![measure(&server, format!("{sockets} at once"), all)?])
+}
+
+/// Lets so many come to a server and go again, and measures that.
+pub fn measure(server: &Server, name: String, all: u64) -> Result<Sample, Failure> {
+    come_and_go(server, WARM_UP)?;
     let meter = Meter::start(server.pid)?;
-    let gone = come_and_go(&server, sockets, all)?;
+    let gone = come_and_go(server, all)?;
     let usage = meter.stop()?;
     let tally = Tally::of_answers(gone, all)?;
-    Ok(vec![Sample::of_cpu(
-        format!("{sockets} at once"),
-        usage,
-        tally,
-    )])
+    Ok(Sample::of_cpu(name, usage, tally))
 }
 
 /// Lets at least so many do all of it, and gives how many did.
-pub fn come_and_go(server: &Server, at_once: usize, all: u64) -> Result<u64, Failure> {
-    let channels = [CHANNEL.to_owned()];
+fn come_and_go(server: &Server, all: u64) -> Result<u64, Failure> {
     let mut gone = 0;
     while gone < all {
-        let mut clients = Client::join(server, &channels, at_once)?;
-        clients.iter_mut().try_for_each(Client::close)?;
-        for client in clients {
-            client.hear_the_end()?;
-            gone += 1;
-        }
+        gone += leave(Client::join(server, &[CHANNEL.to_owned()], AT_ONCE)?)?;
     }
+    Ok(gone)
+}
+
+/// Lets [`AT_ONCE`] do all of it once, as far as they are let in, and gives how many were.
+pub fn come_if_let_in(server: &Server) -> Result<u64, Failure> {
+    leave(Client::try_to_join(server, &[CHANNEL.to_owned()], AT_ONCE)?)
+}
+
+fn leave(mut clients: Vec<Client>) -> Result<u64, Failure> {
+    let gone = clients.len() as u64;
+    clients.iter_mut().try_for_each(Client::close)?;
+    clients.into_iter().try_for_each(Client::hear_the_end)?;
     Ok(gone)
 }

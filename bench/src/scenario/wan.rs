@@ -54,6 +54,6 @@ fn stage(contender: &Contender, sockets: usize, path: &LongPath) -> Result<Stage
     let server: Server = floor::start_sender(contender.driver(), sockets, SERVER)?;
     let source = Told::connect(server.address, |_| floor::ALL)?;
     path.enter(End::Clients)?;
-    let receiver = Receiver::bare(server.address, sockets, |_| Sequence::of_all())?;
+    let receiver = Receiver::bare(|| server.connect(), sockets, |_| Sequence::of_all())?;
     Stage::owning(server, source, receiver, sockets as u64)
 }

@@ -126,9 +126,12 @@ fn a_round_that_failed_is_told_and_the_others_stand() {
 }
 
 #[test]
-fn a_load_is_held_against_the_one_that_begins_with_another_word() {
+fn what_a_load_gives_in_a_second_is_held_against_the_baseline_too() {
     let mut table = table();
-    table.baseline = Baseline::Words("1 CPU", "2 CPUs");
+    table.baseline = Baseline::Words {
+        own: "2 CPUs",
+        other: "1 CPU",
+    };
     for (load, cost, seconds) in [("1 CPU, calls", 100, 4), ("2 CPUs, calls", 150, 2)] {
         let sample = Sample {
             load: load.into(),
@@ -142,4 +145,25 @@ fn a_load_is_held_against_the_one_that_begins_with_another_word() {
     let against = figures("2 CPUs, calls").per_second_against_baseline;
     assert_eq!(against, Some(2.0));
     assert_eq!(figures("1 CPU, calls").against_baseline, None);
+}
+
+#[test]
+fn a_load_is_held_against_that_of_the_same_name_but_for_its_words() {
+    let unix = ALL.iter().find(|scenario| scenario.name == "unix").unwrap();
+    let mut table = Table::new(unix);
+    for (load, cost) in [
+        ("both over TCP", 1000),
+        ("both over a Unix socket", 500),
+        ("one over a Unix socket", 500),
+    ] {
+        let load = load.to_owned();
+        let sample = Sample {
+            load,
+            ..sample(Some(cost), 0.2)
+        };
+        table.add(&server(Driver::Epoll), sample).unwrap();
+    }
+    let json = table.json();
+    let ratios = [0, 1, 2].map(|row| json["rows"][row]["against_baseline"].clone());
+    assert_eq!(ratios, [Value::Null, json!(0.5), Value::Null]);
 }
