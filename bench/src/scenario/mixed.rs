@@ -27,7 +27,7 @@ pub const SCENARIO: Scenario = Scenario {
         other: ALONE,
     },
     missing: || None,
-    rounds: 2,
+    rounds: 3,
     round,
 };
 
@@ -39,7 +39,9 @@ const WHISPERS: u64 = 10_000;
 const WHISPERERS: u64 = 100;
 /// A second: connect, subscribe, ping, close.
 const NEWCOMERS: u64 = 100;
-const SECONDS: (u64, u64) = (4, 2);
+/// They come by so many doors in turn: nobody waits for who came before.
+const DOORS: u64 = 10;
+const SECONDS: (u64, u64) = (2, 1);
 
 fn round(contender: &Contender, sockets: usize, effort: Effort) -> Result<Vec<Sample>, Failure> {
     // The bare loops do only one thing each.
@@ -51,11 +53,11 @@ fn round(contender: &Contender, sockets: usize, effort: Effort) -> Result<Vec<Sa
     let mut events = Stage::new(server.pid, source, receiver, sockets as u64)?;
     events.warm_up()?;
     let mut whispers = whispers(&server)?;
-    let mut samples = newcomers(&server, ALONE, NEWCOMERS)?;
+    let mut samples = newcomers(&server, ALONE, 1)?;
     thread::scope(|scope| {
         let events = scope.spawn(|| load(&mut events, "events/s", EVENTS, seconds));
         let whispers = scope.spawn(|| load(&mut whispers, "whispers/s", WHISPERS, seconds));
-        let newcomers = newcomers(&server, AMID, NEWCOMERS * seconds);
+        let newcomers = newcomers(&server, AMID, seconds);
         let events = events.join().map_err(|_| "the events panicked")??;
         let whispers = whispers.join().map_err(|_| "the whispers panicked")??;
         samples.extend(newcomers?);
@@ -92,16 +94,43 @@ fn load(stage: &mut Stage, what: &str, rate: u64, seconds: u64) -> Result<Sample
         .map_err(|failure| failure.to_string())
 }
 
-/// So many newcomers, one after the other: how long each waited until it was subscribed, from when
-/// it was due, and then for the answer to a ping.
-fn newcomers(server: &Server, amid: &str, count: u64) -> Result<Vec<Sample>, Failure> {
-    let channel = ["newcomers".to_owned()];
-    let (mut subscribed, mut answered) = (tally(count)?, tally(count)?);
+/// Newcomers for so long: how long each waited until it was subscribed, from when it was due, and
+/// then for the answer to a ping.
+fn newcomers(server: &Server, amid: &str, seconds: u64) -> Result<Vec<Sample>, Failure> {
     let pace = Pace::from_now(NEWCOMERS);
-    for number in 0..count {
-        let due = pace.at(number);
+    let (mut subscribed, mut answered) = (Tally::new()?, Tally::new()?);
+    thread::scope(|scope| {
+        let come = |first| {
+            let pace = &pace;
+            // A failure crosses to the other thread as its text.
+            scope.spawn(move || {
+                come(server, pace, first, seconds).map_err(|failure| failure.to_string())
+            })
+        };
+        let doors: Vec<_> = (0..DOORS).map(come).collect();
+        for door in doors {
+            let (own_subscribed, own_answered) = door.join().map_err(|_| "a door panicked")??;
+            subscribed.add(&own_subscribed);
+            answered.add(&own_answered);
+        }
+        Ok::<_, Failure>(())
+    })?;
+    let elapsed = pace.at(0).elapsed();
+    let sample = |what, tally| Sample::of_count(format!("{what} {amid}"), elapsed, tally);
+    Ok(vec![
+        sample("newcomers", subscribed),
+        sample("their pings", answered),
+    ])
+}
+
+/// Those of one door, one after the other.
+fn come(server: &Server, pace: &Pace, first: u64, seconds: u64) -> Result<(Tally, Tally), Failure> {
+    let count = NEWCOMERS * seconds / DOORS;
+    let (mut subscribed, mut answered) = (tally(count)?, tally(count)?);
+    for turn in 0..count {
+        let due = pace.at(first + turn * DOORS);
         thread::sleep(due.saturating_duration_since(Instant::now()));
-        for mut client in Client::join(server, &channel, 1)? {
+        for mut client in Client::join(server, &["newcomers".to_owned()], 1)? {
             record(&mut subscribed, due.elapsed())?;
             let asked = Instant::now();
             client.ping()?;
@@ -110,12 +139,7 @@ fn newcomers(server: &Server, amid: &str, count: u64) -> Result<Vec<Sample>, Fai
             client.hear_the_end()?;
         }
     }
-    let elapsed = pace.at(0).elapsed();
-    let sample = |what, tally| Sample::of_count(format!("{what} {amid}"), elapsed, tally);
-    Ok(vec![
-        sample("newcomers", subscribed),
-        sample("their pings", answered),
-    ])
+    Ok((subscribed, answered))
 }
 
 fn tally(count: u64) -> Result<Tally, Failure> {
