@@ -115,18 +115,20 @@ impl Client {
     ) -> Result<Vec<Self>, Failure> {
         let upgrading = |_| Self::upgrading(connect()?, &server.app.key);
         let dialled = (0..count).map(upgrading).collect::<Result<Vec<_>, _>>()?;
-        let mut clients = Vec::with_capacity(count);
+        let (mut clients, mut turned_away) = (Vec::with_capacity(count), Vec::new());
         for mut client in dialled {
             if client.greet()? {
                 client.ask(&server.app, channels)?;
                 clients.push(client);
             } else {
-                client.hear_the_refusal()?;
+                client.close()?;
+                turned_away.push(client);
             }
         }
         for client in &mut clients {
             client.confirm(channels.len())?;
         }
+        turned_away.into_iter().try_for_each(Self::hear_refusal)?;
         Ok(clients)
     }
 
@@ -190,14 +192,12 @@ impl Client {
         Ok(())
     }
 
-    /// Waits for the close of a connection of which there are too many, answers, and waits for the
-    /// end.
-    fn hear_the_refusal(mut self) -> Result<(), Failure> {
+    /// Waits for the close of a connection of which there are too many, and for the end.
+    fn hear_refusal(mut self) -> Result<(), Failure> {
         let close = self.hear_any()?;
         if !close.starts_with(&TOO_FAST_CLOSE) {
             return Err(format!("not a Close 4100: {close:?}").into());
         }
-        self.close()?;
         self.hear_the_end()
     }
 

@@ -37,7 +37,7 @@ const BOTH: &[Driver] = &[Uring, Epoll];
 
 /// Costs are CPU nanoseconds, of `idle` bytes; 16,667 ns a call are 60,000 calls a second.
 #[rustfmt::skip] // one line each
-const TARGETS: [Target; 0] = [
+const TARGETS: [Target; 21] = [
     ("fanout", "1000 sockets, one at a time", &[Uring], CostAgainst, 1.1),
     ("fanout", "1000 sockets, one at a time", &[Epoll], CostAgainst, 1.15),
     ("fanout", "1000 sockets, 2000 events/s", BOTH, Cost, 500.0),

@@ -44,6 +44,8 @@ const MESSAGES: (u64, u64) = (1_000_000, 200_000);
 const DELIVERIES: (u64, u64) = (1_000_000, 200_000);
 /// Events a second of the steady load.
 const RATE: u64 = 2000;
+/// How long that lasts at most.
+const SECONDS_MAX: u64 = 2;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// When the reader gets the messages.
@@ -154,8 +156,12 @@ fn deliver(
     effort: Effort,
 ) -> Result<Vec<Sample>, Failure> {
     stage.warm_up()?;
-    let events = effort.pick(DELIVERIES.0, DELIVERIES.1) / sockets as u64;
+    let most = effort.pick(DELIVERIES.0, DELIVERIES.1) / sockets as u64;
     let measure = |load: Load| {
+        let events = match load {
+            Load::Rate(rate) => most.min(rate * SECONDS_MAX),
+            _ => most,
+        };
         let name = format!("{way} to {sockets}, {}", load.name());
         stage.measure(name, load, events)
     };
