@@ -56,8 +56,8 @@ const TARGETS: [Target; 21] = [
     ("rush", "amid a storm, 1000/s let in", BOTH, P99Against, 3.0),
     ("http", "64 connections", BOTH, Cost, 16_667.0),
     ("slow", "1 of 100 has stopped", BOTH, P99Against, 3.0),
-    ("mixed", "newcomers amid all that", BOTH, P99, 50_000.0),
-    ("mixed", "their pings amid all that", BOTH, P99, 50_000.0),
+    ("mixed", "newcomers amid all that", BOTH, P99, 25_000.0),
+    ("mixed", "their pings amid all that", BOTH, P99, 10_000.0),
     ("unix", "1000 sockets over a Unix socket", BOTH, CostAgainst, 0.5),
 ];
 
