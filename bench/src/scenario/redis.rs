@@ -32,7 +32,7 @@ pub const SCENARIO: Scenario = Scenario {
     sockets: &[NOBODY, 100, 1000],
     baseline: Baseline::Floor,
     missing: || is_missing(PROGRAM),
-    rounds: 3,
+    rounds: 2,
     round,
 };
 
