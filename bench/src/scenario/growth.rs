@@ -16,7 +16,7 @@ pub const SCENARIO: Scenario = Scenario {
     sockets: &[1000, 15_000],
     baseline: Baseline::Floor,
     missing: || None,
-    rounds: 3,
+    rounds: 2,
     round,
 };
 
