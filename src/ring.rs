@@ -25,10 +25,15 @@ pub trait Weigh {
     fn weight(&self) -> usize;
 }
 
+/// On cache lines of its own, two for the sake of the CPUs that fetch them in pairs.
+#[repr(align(128))]
+struct Apart<T>(T);
+
 /// What one thread shares with everyone who sends to it: whether it sleeps, and what waits for it.
 pub struct Inbox {
     sleeping: AtomicBool,
-    waiting_bytes: AtomicUsize,
+    /// Changed by every push, where each shard asks at every read whether it is over-full.
+    waiting_bytes: Apart<AtomicUsize>,
     over_full: AtomicBool,
     shut: AtomicBool,
     limit_bytes: usize,
@@ -40,7 +45,7 @@ impl Inbox {
     pub fn new(limit_bytes: usize, wake: Box<dyn Wake>) -> Self {
         Self {
             sleeping: AtomicBool::new(false),
-            waiting_bytes: AtomicUsize::new(0),
+            waiting_bytes: Apart(AtomicUsize::new(0)),
             over_full: AtomicBool::new(false),
             shut: AtomicBool::new(false),
             limit_bytes,
@@ -74,7 +79,7 @@ impl Inbox {
 
     /// Bytes now waiting, over all producers, in rings and spills.
     pub fn waiting_bytes(&self) -> usize {
-        self.waiting_bytes.load(Ordering::Relaxed)
+        self.waiting_bytes.0.load(Ordering::Relaxed)
     }
 
     /// To be called behind whatever the owner must notice: a push, or room made for its spill.
@@ -87,19 +92,19 @@ impl Inbox {
     }
 
     fn add_bytes(&self, bytes: usize) {
-        let before = self.waiting_bytes.fetch_add(bytes, Ordering::SeqCst);
+        let before = self.waiting_bytes.0.fetch_add(bytes, Ordering::SeqCst);
         if before.saturating_add(bytes) > self.limit_bytes
             && !self.over_full.load(Ordering::Relaxed)
         {
             self.over_full.store(true, Ordering::SeqCst);
             // The owner may have taken everything in between; without this look the flag would
             // stay up over an empty ring, and the closed entrance would keep it empty.
-            self.clear_if_half(self.waiting_bytes.load(Ordering::SeqCst));
+            self.clear_if_half(self.waiting_bytes.0.load(Ordering::SeqCst));
         }
     }
 
     fn subtract_bytes(&self, bytes: usize) {
-        let before = self.waiting_bytes.fetch_sub(bytes, Ordering::SeqCst);
+        let before = self.waiting_bytes.0.fetch_sub(bytes, Ordering::SeqCst);
         if self.over_full.load(Ordering::SeqCst) {
             self.clear_if_half(before.saturating_sub(bytes));
         }

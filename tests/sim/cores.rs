@@ -64,8 +64,8 @@ impl Counts {
 /// Cache lines that the counted entries touch, by the layout of what is pushed and of the indices
 /// beside it.
 struct Lines {
-    /// Written by who pushes one entry: the entry itself, the ring's tail, which has a line of its
-    /// own, and the destination's count of waiting bytes.
+    /// Written by who pushes one entry: the entry itself, the ring's tail and the destination's
+    /// count of waiting bytes, which have lines of their own.
     pushed: usize,
     /// Written by who pops one: the ring's head, on its own line too.
     popped: usize,
@@ -78,10 +78,8 @@ impl Lines {
     fn of_layout() -> Self {
         // As `ring.rs` pushes it: with its weight in front.
         let entry = size_of::<(usize, Message)>().div_ceil(LINE);
-        // As it is allocated: behind the two counts of an `Arc`.
-        let inbox = (2 * size_of::<usize>() + size_of::<Inbox>()).div_ceil(LINE);
         Self {
-            pushed: entry + 1 + inbox,
+            pushed: entry + 1 + 1,
             popped: 1,
             count: 1,
         }
