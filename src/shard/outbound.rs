@@ -27,8 +27,8 @@ impl<S: Protocol> Shard<S> {
     /// The messages of [`Shard::poll_messages`] must be on their rings before: an answer must
     /// not reach a client before the news it rests on is on its way.
     pub fn flush(&mut self, now: Now, flusher: &mut dyn Flusher, most: usize) -> bool {
-        let mut had_work = self.flush_ahead(now, flusher, most);
-        had_work |= self.flush_chunk(now.instant, flusher, most);
+        let had_replies = self.flush_ahead(now, flusher, most);
+        let mut had_work = self.flush_chunk(now.instant, flusher, most) || had_replies;
         if self.filled_bytes() <= TURN_BYTES_MAX {
             for key in std::mem::take(&mut self.caught_up) {
                 had_work = true;
@@ -65,15 +65,18 @@ impl<S: Protocol> Shard<S> {
 
     /// Is a socket to be sent anything that has not been tried yet?
     pub(super) fn is_owed(&self, slot: Slot) -> bool {
-        self.turn.is_pending(slot) || self.ahead.is_pending(slot)
+        self.turn.is_pending(slot) || !self.ahead.is_empty() && self.ahead.is_pending(slot)
     }
 
     /// Forgets what a socket has not been sent.
     pub(super) fn forget_owed(&mut self, slot: Slot) {
         self.turn.close(slot);
-        self.ahead.close(slot);
+        if !self.ahead.is_empty() {
+            self.ahead.close(slot);
+        }
     }
 
+    #[inline]
     fn flush_chunk(&mut self, now: Instant, flusher: &mut dyn Flusher, most: usize) -> bool {
         let had_writable = !self.writable.is_empty();
         self.flush_backlogs(now, flusher, most);
