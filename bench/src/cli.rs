@@ -34,6 +34,8 @@ pub enum Command {
     Compare(Compare),
     /// Hundreds of thousands of sockets at once, to many servers that are one over Redis
     Scale(Scale),
+    /// What each setting of an io_uring is worth to whoever only sends
+    Flags,
     /// A process of clients.
     #[command(name = crowd::ROLE, hide = true)]
     Crowd {

@@ -20,6 +20,7 @@ mod cli;
 mod client;
 mod contender;
 mod cpu;
+mod flags;
 mod floor;
 mod host;
 mod memory;
@@ -55,6 +56,7 @@ fn main() -> ExitCode {
             .other()
             .and_then(|other| measure(&compare.run, Some(other))),
         Some(Command::Scale(scale)) => scale::run(&scale),
+        Some(Command::Flags) => flags::run(),
         Some(Command::Crowd {
             server,
             number,
