@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 
 use crate::shard::Gathered;
 
+/// A flush that took less had hardly anything to do.
+const FLUSH: Duration = Duration::from_micros(50);
 /// A flush that took less is no load.
 const LONG_FLUSH: Duration = Duration::from_millis(1);
 /// No rest is longer, however long the flush was.
@@ -30,6 +32,8 @@ pub(super) struct Pace {
     /// When the last one ended, and how long it took.
     last: Option<(Instant, Duration)>,
     rest: Option<Rest>,
+    /// Until then the last flush has taken longer than the time since.
+    busy_until: Option<Instant>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -70,10 +74,20 @@ impl Pace {
         true
     }
 
+    /// Is the shard at work for more than half of its time? Asked only between flushes.
+    pub(super) fn is_busy(&self, now: Instant) -> bool {
+        self.busy_until.is_some_and(|until| now < until)
+    }
+
     /// A flush is through.
     pub(super) fn ended(&mut self, now: Instant) {
         let began = self.began.take();
         self.last = began.map(|began| (now, now.saturating_duration_since(began)));
+        if let Some((_, took)) = self.last
+            && took >= FLUSH
+        {
+            self.busy_until = Some(now + took);
+        }
     }
 
     /// Until when the shard rests at most, before it is to ask again.
@@ -138,6 +152,18 @@ mod tests {
         assert!(pace.may_begin(after(start, 4), gathered(3)));
         let mut pace = flushed(start);
         assert!(pace.may_begin(after(start, 3), gathered(BYTES_ENOUGH / 200 + 1)));
+    }
+
+    #[test]
+    fn a_shard_is_busy_for_as_long_as_its_last_flush_took() {
+        let start = Instant::now();
+        let mut pace = flushed(start);
+        assert!(pace.is_busy(after(start, 5)));
+        assert!(!pace.is_busy(after(start, 6)));
+        // Turns with nothing to flush are no work.
+        assert!(pace.may_begin(after(start, 4), NOTHING));
+        pace.ended(after(start, 4));
+        assert!(pace.is_busy(after(start, 5)));
     }
 
     #[test]

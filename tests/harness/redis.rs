@@ -113,10 +113,13 @@ impl Drop for Redis {
     }
 }
 
-/// A port of 127.0.0.1 that nobody listens on.
+/// A port of 127.0.0.1 that nobody listens on, below those that the kernel gives to whoever
+/// connects: a Redis that is away for a while must find its own free again.
 pub fn free_port() -> u16 {
-    let free = TcpListener::bind("127.0.0.1:0").unwrap();
-    free.local_addr().unwrap().port()
+    let is_free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    std::iter::repeat_with(|| fastrand::u16(10_000..32_000))
+        .find(is_free)
+        .unwrap()
 }
 
 fn spawn(port: u16, arguments: &[String]) -> Option<Child> {
