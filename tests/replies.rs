@@ -37,6 +37,11 @@ fn heard(fleet: &mut Fleet, peer: &Peer) -> Vec<&'static str> {
     fleet.heard(peer).into_iter().map(name).collect()
 }
 
+/// How many frames they have heard together.
+fn count(fleet: &mut Fleet, peers: &[Peer]) -> usize {
+    peers.iter().map(|peer| fleet.heard(peer).len()).sum()
+}
+
 #[test]
 fn a_reply_goes_out_before_a_large_turn_and_while_one_is_under_way() {
     let (mut fleet, peers) = crowd();
@@ -104,6 +109,27 @@ fn an_event_stays_behind_the_reply_that_came_before_it() {
         "{all:?}"
     );
     assert_eq!(heard(&mut fleet, &peers[0]), ["event", "event"]);
+}
+
+#[test]
+fn many_replies_do_not_hold_up_an_event() {
+    let (mut fleet, peers) = crowd();
+    let others: Vec<_> = (0..4 * CROWD).map(|_| fleet.connect(0)).collect();
+    fleet.flush(0);
+    for other in &others {
+        fleet.heard(other);
+    }
+    fleet.call(0, "POST", "/events", EVENT);
+    for other in &others {
+        ping(&mut fleet, other);
+    }
+    assert!(fleet.flush_some(0, CROWD));
+    // A small turn, and a chunk of the large one, where all other replies stand.
+    let early = count(&mut fleet, &others);
+    assert!((1..2 * CROWD).contains(&early), "{early}");
+    fleet.flush(0);
+    assert_eq!(early + count(&mut fleet, &others), others.len());
+    assert_eq!(count(&mut fleet, &peers), CROWD);
 }
 
 #[test]

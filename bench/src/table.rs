@@ -20,7 +20,9 @@ const WAITED_MAX: f64 = 0.1;
 pub fn median(figures: impl Iterator<Item = f64>) -> f64 {
     let mut figures: Vec<f64> = figures.collect();
     figures.sort_by(f64::total_cmp);
-    figures.get(figures.len() / 2).copied().unwrap_or(f64::NAN)
+    let middle = |at: usize| figures.get(at).copied().unwrap_or(f64::NAN);
+    let count = figures.len();
+    f64::midpoint(middle(count.saturating_sub(1) / 2), middle(count / 2))
 }
 
 /// All rows of one scenario.

@@ -51,9 +51,11 @@ impl<S: Protocol> Shard<S> {
         has_work
     }
 
-    /// Gives one socket what is for it alone: ahead of a large turn, unless it is owed more.
+    /// Gives one socket what is for it alone: ahead of a large turn, unless it is owed more, or so
+    /// many are ahead that they make a large turn themselves.
     pub(super) fn reply(&mut self, slot: Slot, bytes: &[u8]) {
-        let is_ahead = self.turn.is_large() && !self.turn.is_pending(slot);
+        let is_ahead =
+            self.turn.is_large() && !self.turn.is_pending(slot) && !self.ahead.is_large();
         let turn = if is_ahead {
             &mut self.ahead
         } else {

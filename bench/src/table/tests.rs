@@ -167,3 +167,10 @@ fn a_load_is_held_against_that_of_the_same_name_but_for_its_words() {
     let ratios = [0, 1, 2].map(|row| json["rows"][row]["against_baseline"].clone());
     assert_eq!(ratios, [Value::Null, json!(0.5), Value::Null]);
 }
+
+#[test]
+fn the_middle_of_an_even_number_lies_between_the_two_there() {
+    assert!((median([4.0, 1.0, 2.0, 9.0].into_iter()) - 3.0).abs() < f64::EPSILON);
+    assert!((median([4.0, 1.0, 9.0].into_iter()) - 4.0).abs() < f64::EPSILON);
+    assert!(median([].into_iter()).is_nan());
+}
