@@ -48,9 +48,14 @@ fn told(fleet: &mut Fleet, shard: usize) -> Vec<String> {
     told
 }
 
-fn heard(fleet: &mut Fleet, shard: usize, channel: &str) {
-    let channel = channel.into();
-    fleet.tell(shard, Message::Heard { app: APP, channel });
+/// The Redis thread answers the shard's first interest, or second.
+fn heard(fleet: &mut Fleet, shard: usize, number: u32, channel: &str) {
+    let heard = Message::Heard {
+        app: APP,
+        channel: channel.into(),
+        number,
+    };
+    fleet.tell(shard, heard);
 }
 
 /// An event that the Redis thread has read.
@@ -92,7 +97,7 @@ fn who_comes_before_redis_is_heard_waits_and_who_comes_later_does_not() {
         assert_eq!(fleet.heard(peer), [""; 0]);
     }
     // What Redis publishes behind its confirmation comes behind the acknowledgement.
-    heard(&mut fleet, 0, "news");
+    heard(&mut fleet, 0, 1, "news");
     fleet.tell(0, event("news"));
     settle(&mut fleet);
     for peer in &peers[..2] {
@@ -103,7 +108,7 @@ fn who_comes_before_redis_is_heard_waits_and_who_comes_later_does_not() {
     assert_eq!(fleet.heard(&peers[2]), [ok("news")]);
     assert_eq!(told(&mut fleet, 0), [""; 0]);
     // A second answer is to nobody.
-    heard(&mut fleet, 0, "news");
+    heard(&mut fleet, 0, 1, "news");
     settle(&mut fleet);
     assert_eq!(fleet.heard(&peers[0]), [""; 0]);
 }
@@ -116,7 +121,7 @@ fn what_a_session_says_behind_its_subscription_waits_with_it() {
     fleet.say(&peer, &[subscribe, PING.to_owned()]);
     settle(&mut fleet);
     assert_eq!(fleet.heard(&peer), [""; 0]);
-    heard(&mut fleet, 0, "private-a");
+    heard(&mut fleet, 0, 1, "private-a");
     settle(&mut fleet);
     assert_eq!(fleet.heard(&peer), [ok("private-a"), PONG.to_owned()]);
 }
@@ -130,7 +135,7 @@ fn a_home_is_asked_when_redis_is_heard() {
         subscribe(&mut fleet, &peer, channel);
         assert_eq!(told(&mut fleet, away), [format!("+{channel}")]);
         assert_eq!(fleet.under_way(away, home).count(), 0);
-        heard(&mut fleet, away, channel);
+        heard(&mut fleet, away, 1, channel);
         assert_eq!(fleet.under_way(away, home).count(), 1);
         settle(&mut fleet);
         assert!(fleet.heard(&peer)[0].contains("subscription_succeeded"));
@@ -158,7 +163,7 @@ fn the_last_who_leaves_a_channel_or_gives_up_on_it_ends_the_interest() {
         assert_eq!(told(&mut fleet, 0), [""; 0]);
         fleet.end(&peers[1]);
         assert_eq!(told(&mut fleet, 0), [format!("-{channel}")]);
-        heard(&mut fleet, 0, channel);
+        heard(&mut fleet, 0, 1, channel);
         settle(&mut fleet);
         assert_eq!((fleet.subscriptions(channel), members(&fleet)), (0, 0));
 
@@ -166,8 +171,13 @@ fn the_last_who_leaves_a_channel_or_gives_up_on_it_ends_the_interest() {
         for peer in &peers {
             subscribe(&mut fleet, peer, channel);
         }
-        heard(&mut fleet, 0, channel);
+        // The answer to the first interest says nothing of the second.
+        heard(&mut fleet, 0, 1, channel);
         settle(&mut fleet);
+        assert_eq!(fleet.subscriptions(channel), 0);
+        heard(&mut fleet, 0, 2, channel);
+        settle(&mut fleet);
+        assert_eq!(fleet.subscriptions(channel), 2);
         assert_eq!(told(&mut fleet, 0), [format!("+{channel}")]);
         fleet.say(&peers[0], &[unsubscribe(channel)]);
         assert_eq!(told(&mut fleet, 0), [""; 0]);
@@ -186,7 +196,7 @@ fn two_who_waited_on_their_home_see_one_another() {
         fleet.say(&peer, &[subscribe]);
         peer
     });
-    heard(&mut fleet, 0, "presence-r");
+    heard(&mut fleet, 0, 1, "presence-r");
     settle(&mut fleet);
     let (first, second) = (fleet.heard(&peers[0]), fleet.heard(&peers[1]));
     assert!(first[0].contains(r#"\"ids\":[\"1\"]"#), "{first:?}");
@@ -203,7 +213,7 @@ fn a_join_under_way_keeps_the_interest() {
     for peer in &peers {
         subscribe(&mut fleet, peer, "presence-r");
     }
-    heard(&mut fleet, away, "presence-r");
+    heard(&mut fleet, away, 1, "presence-r");
     assert_eq!(fleet.under_way(away, home).count(), 2);
     // Who comes now need not wait for Redis, though nobody is on it yet.
     let next = fleet.connect(away);
@@ -260,7 +270,10 @@ struct World {
     peers: Vec<Peer>,
     /// By shard.
     wanted: [BTreeSet<String>; SHARDS],
-    unanswered: BTreeSet<(usize, String)>,
+    /// The number of the latest interest, by shard.
+    numbers: [u32; SHARDS],
+    /// Also those that were given up.
+    unanswered: BTreeSet<(usize, String, u32)>,
 }
 
 impl World {
@@ -270,6 +283,7 @@ impl World {
             fleet: Fleet::hearing_redis(SHARDS),
             peers: Vec::new(),
             wanted: Default::default(),
+            numbers: [0; SHARDS],
             unanswered: BTreeSet::new(),
         }
     }
@@ -304,7 +318,9 @@ impl World {
                     continue;
                 }
                 assert!(wanted.insert(channel.to_owned()), "{told} twice");
-                self.unanswered.insert((shard, channel.to_owned()));
+                self.numbers[shard] += 1;
+                let number = self.numbers[shard];
+                self.unanswered.insert((shard, channel.to_owned(), number));
             }
         }
         was_told
@@ -312,10 +328,10 @@ impl World {
 
     /// One interest is answered. True if there was one.
     fn answer(&mut self) -> bool {
-        let Some((shard, channel)) = self.unanswered.pop_first() else {
+        let Some((shard, channel, number)) = self.unanswered.pop_first() else {
             return false;
         };
-        heard(&mut self.fleet, shard, &channel);
+        heard(&mut self.fleet, shard, number, &channel);
         true
     }
 

@@ -133,7 +133,8 @@ impl Ingest {
         let (prefixes, effects) = (&self.events.prefixes, &mut self.effects);
         let channel = (told.app, told.channel.into());
         if told.is_wanted {
-            interest.handle_wanted(now, prefixes, told.shard, channel, effects);
+            let by = (told.shard, told.number);
+            interest.handle_wanted(now, prefixes, by, channel, effects);
         } else {
             interest.handle_unwanted(now, told.shard, &channel, effects);
         }
@@ -205,9 +206,13 @@ impl Ingest {
     fn carry_out(&mut self, outlet: &mut Outlet) {
         for effect in self.effects.drain(..) {
             match effect {
-                Effect::Heard(shard, (app, channel)) => {
-                    let channel = (*channel).into();
-                    outlet.tell(shard, Message::Heard { app, channel });
+                Effect::Heard((shard, number), (app, channel)) => {
+                    let heard = Message::Heard {
+                        app,
+                        channel: (*channel).into(),
+                        number,
+                    };
+                    outlet.tell(shard, heard);
                 }
                 Effect::Dropped((app, channel)) => {
                     if ChannelKind::of(&channel).is_cache() {

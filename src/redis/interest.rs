@@ -31,11 +31,14 @@ pub const NAMES_BYTES_MAX: usize = 1 << 20;
 /// A channel of an app.
 pub type Channel = (AppIndex, Arc<str>);
 
+/// A shard, and its number of the interest.
+pub type Asker = (ShardIndex, u32);
+
 /// What comes of something.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Effect {
     /// A shard need not wait any longer for a channel.
-    Heard(ShardIndex, Channel),
+    Heard(Asker, Channel),
     /// A channel is heard no longer: what is published now passes by.
     Dropped(Channel),
 }
@@ -81,7 +84,7 @@ struct Entry {
 /// One shard's interest.
 #[derive(Debug)]
 struct Wanting {
-    shard: ShardIndex,
+    by: Asker,
     /// When it is told at the latest; `None` = it has been.
     until: Option<Instant>,
 }
@@ -103,7 +106,7 @@ type Ticket = (Instant, u64);
 struct Wait {
     until: Instant,
     channel: Channel,
-    shard: ShardIndex,
+    by: Asker,
 }
 
 impl Interest {
@@ -127,13 +130,13 @@ impl Interest {
         &mut self,
         now: Instant,
         prefixes: &Prefixes,
-        shard: ShardIndex,
+        by: Asker,
         channel: Channel,
         effects: &mut Vec<Effect>,
     ) {
         let is_too_long = |name: String| name.len() > self.name_bytes_max;
         if prefixes.names(channel.0, &channel.1).all(is_too_long) {
-            return effects.push(Effect::Heard(shard, channel));
+            return effects.push(Effect::Heard(by, channel));
         }
         let entry = self.channels.entry(channel.clone()).or_default();
         match entry.state {
@@ -150,15 +153,11 @@ impl Interest {
             && self.phase != Phase::Down
             && self.waiting.len() < WAITING_MAX;
         let until = waits.then(|| now + WAIT);
-        entry.wanted_by.retain(|wanting| wanting.shard != shard);
-        entry.wanted_by.push(Wanting { shard, until });
+        entry.wanted_by.retain(|wanting| wanting.by.0 != by.0);
+        entry.wanted_by.push(Wanting { by, until });
         match until {
-            None => effects.push(Effect::Heard(shard, channel)),
-            Some(until) => self.waiting.push_back(Wait {
-                until,
-                channel,
-                shard,
-            }),
+            None => effects.push(Effect::Heard(by, channel)),
+            Some(until) => self.waiting.push_back(Wait { until, channel, by }),
         }
     }
 
@@ -173,7 +172,7 @@ impl Interest {
         let Some(entry) = self.channels.get_mut(channel) else {
             return;
         };
-        entry.wanted_by.retain(|wanting| wanting.shard != shard);
+        entry.wanted_by.retain(|wanting| wanting.by.0 != shard);
         if !entry.wanted_by.is_empty() {
             return;
         }
@@ -254,13 +253,12 @@ impl Interest {
             && let Some(wait) = self.waiting.pop_front()
         {
             let entry = self.channels.get_mut(&wait.channel);
-            let own = |wanting: &&mut Wanting| {
-                wanting.shard == wait.shard && wanting.until == Some(wait.until)
-            };
+            let own =
+                |wanting: &&mut Wanting| wanting.by == wait.by && wanting.until == Some(wait.until);
             let wanting = entry.and_then(|entry| entry.wanted_by.iter_mut().find(own));
             if let Some(wanting) = wanting {
                 wanting.until = None;
-                effects.push(Effect::Heard(wait.shard, wait.channel));
+                effects.push(Effect::Heard(wait.by, wait.channel));
             }
         }
         let is_due = |lingering: &BTreeMap<Ticket, Channel>| {
@@ -345,7 +343,7 @@ impl Entry {
     fn tell(&mut self, channel: &Channel, effects: &mut Vec<Effect>) {
         for wanting in &mut self.wanted_by {
             if wanting.until.take().is_some() {
-                effects.push(Effect::Heard(wanting.shard, channel.clone()));
+                effects.push(Effect::Heard(wanting.by, channel.clone()));
             }
         }
     }

@@ -211,7 +211,11 @@ impl<S: Protocol> Shard<S> {
             }
             Message::Gap { app, channel } => self.handle_gap(now, app, channel.as_deref()),
             Message::Recall { over } => self.handle_recall(now, over),
-            Message::Heard { app, channel } => self.handle_heard(app, &channel),
+            Message::Heard {
+                app,
+                channel,
+                number,
+            } => self.handle_heard(app, &channel, number),
             // For the Redis thread alone.
             Message::Interest(_) => {}
             Message::Ask(ask) => self.handle_ask(now, ask),

@@ -12,6 +12,7 @@ use ahash::RandomState;
 
 use super::Shard;
 use crate::app::AppIndex;
+use crate::metrics::Counter;
 use crate::proto::session::Protocol;
 use crate::shard::connection::{Held, Waiting};
 use crate::shard::index::{Key, Slot};
@@ -21,6 +22,8 @@ use crate::shard::message::{Interest, Joined, Message, ShardIndex};
 #[derive(Debug)]
 pub(super) struct Interests {
     redis: ShardIndex,
+    /// Of the latest interest.
+    last_number: u32,
     /// The channels that somebody is on or joining, and no others.
     wanted: HashMap<(AppIndex, Box<str>), Wanted, RandomState>,
 }
@@ -28,6 +31,8 @@ pub(super) struct Interests {
 /// One channel.
 #[derive(Debug, Default)]
 struct Wanted {
+    /// Of the interest that the Redis thread was told of.
+    number: u32,
     /// Redis is heard on it, or not waited for any longer.
     is_heard: bool,
     /// Who waits until it is, or for the answer to its join.
@@ -38,6 +43,7 @@ impl Interests {
     pub(super) fn new(redis: ShardIndex, hasher: RandomState) -> Self {
         Self {
             redis,
+            last_number: 0,
             wanted: HashMap::with_hasher(hasher),
         }
     }
@@ -118,12 +124,18 @@ impl<S: Protocol> Shard<S> {
         }
     }
 
-    /// Redis is heard on a channel, or not waited for any longer: who waits for it joins.
-    pub(super) fn handle_heard(&mut self, app: AppIndex, channel: &str) {
+    /// Redis is heard on a channel, or not waited for any longer: who waits for it joins. An answer
+    /// to an interest that was given up meanwhile says nothing of a later one: in between the
+    /// channel may have been dropped.
+    pub(super) fn handle_heard(&mut self, app: AppIndex, channel: &str, number: u32) {
         let interests = self.interests.as_mut();
         let Some(wanted) = interests.and_then(|interests| interests.wanted(app, channel)) else {
             return;
         };
+        if wanted.number != number {
+            self.metrics.add(Counter::StaleAnswer, 1);
+            return;
+        }
         wanted.is_heard = true;
         let joining: Vec<_> = wanted.joining.iter().copied().collect();
         for slot in joining {
@@ -159,8 +171,9 @@ impl<S: Protocol> Shard<S> {
         if wanted.is_some_and(|wanted| wanted.joining.is_empty())
             && self.index.slots(app, channel).is_empty()
         {
-            interests.wanted.remove(&(app, channel) as &dyn Key);
-            self.tell_interest(app, channel, false);
+            let gone = interests.wanted.remove(&(app, channel) as &dyn Key);
+            let number = gone.unwrap_or_default().number;
+            self.tell_interest(app, channel, number, false);
         }
     }
 
@@ -174,22 +187,26 @@ impl<S: Protocol> Shard<S> {
             wanted.joining.insert(slot);
             return wanted.is_heard;
         }
+        interests.last_number = interests.last_number.wrapping_add(1);
+        let number = interests.last_number;
         let wanted = Wanted {
+            number,
             is_heard: false,
             joining: BTreeSet::from([slot]),
         };
         interests.wanted.insert((app, channel.into()), wanted);
-        self.tell_interest(app, channel, true);
+        self.tell_interest(app, channel, number, true);
         false
     }
 
-    fn tell_interest(&mut self, app: AppIndex, channel: &str, is_wanted: bool) {
+    fn tell_interest(&mut self, app: AppIndex, channel: &str, number: u32, is_wanted: bool) {
         if let Some(redis) = self.interests.as_ref().map(|interests| interests.redis) {
             let interest = Interest {
                 app,
                 channel: channel.into(),
                 shard: self.me,
                 is_wanted,
+                number,
             };
             self.send(redis, Message::Interest(interest));
         }

@@ -77,6 +77,8 @@ pub enum Message {
         app: AppIndex,
         /// The channel's name.
         channel: Box<str>,
+        /// Of the interest.
+        number: u32,
     },
     /// From the Redis thread, to every shard: events were lost that nobody can name.
     Recall {
@@ -134,6 +136,8 @@ pub struct Interest {
     pub shard: ShardIndex,
     /// From now on, or no longer. No longer is not said before it has been wanted.
     pub is_wanted: bool,
+    /// The shard's own number of this interest, which the answer bears.
+    pub number: u32,
 }
 
 impl Weigh for Message {

@@ -88,7 +88,8 @@ impl Redis {
             let (effects, channel) = (&mut self.effects, (told.app, told.channel.into()));
             if told.is_wanted {
                 let (interest, prefixes) = (&mut self.interest, &self.prefixes);
-                interest.handle_wanted(now, prefixes, told.shard, channel, effects);
+                let by = (told.shard, told.number);
+                interest.handle_wanted(now, prefixes, by, channel, effects);
             } else {
                 self.interest
                     .handle_unwanted(now, told.shard, &channel, effects);
@@ -169,10 +170,14 @@ impl Redis {
     fn carry_out(&mut self, faults: &mut Faults) {
         for effect in self.effects.drain(..) {
             match effect {
-                Effect::Heard(shard, (app, channel)) => {
+                Effect::Heard((shard, number), (app, channel)) => {
                     faults.redis_waited_for += 1;
-                    let channel = (*channel).into();
-                    self.ends.push(shard, Message::Heard { app, channel });
+                    let heard = Message::Heard {
+                        app,
+                        channel: (*channel).into(),
+                        number,
+                    };
+                    self.ends.push(shard, heard);
                 }
                 Effect::Dropped((app, channel)) => {
                     faults.redis_dropped += 1;

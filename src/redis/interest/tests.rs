@@ -67,7 +67,7 @@ impl World {
     fn want(&mut self, by: u16, (app, channel): (AppIndex, &str)) -> Vec<String> {
         let channel = (app, channel.into());
         let (interest, effects) = (&mut self.interest, &mut self.effects);
-        interest.handle_wanted(self.now, &self.prefixes, shard(by), channel, effects);
+        interest.handle_wanted(self.now, &self.prefixes, (shard(by), 0), channel, effects);
         self.say();
         self.told()
     }
@@ -116,7 +116,7 @@ impl World {
     /// What came of it, in order.
     fn told(&mut self) -> Vec<String> {
         let told = self.effects.drain(..).map(|effect| match effect {
-            Effect::Heard(shard, (_, channel)) => format!("{} hears {channel}", shard.0),
+            Effect::Heard((shard, _), (_, channel)) => format!("{} hears {channel}", shard.0),
             Effect::Dropped((_, channel)) => format!("{channel} is dropped"),
         });
         told.collect()
