@@ -60,7 +60,9 @@ impl Time {
     pub fn of(process: u32) -> Result<Self, Failure> {
         let mut sum = Self::default();
         for task in fs::read_dir(format!("/proc/{process}/task"))? {
-            let text = fs::read_to_string(task?.path().join("schedstat"))?;
+            let Ok(text) = fs::read_to_string(task?.path().join("schedstat")) else {
+                continue; // it has ended in between
+            };
             let mut words = text.split_whitespace().map(str::parse::<u64>);
             let mut next = || words.next().ok_or("schedstat is cut short");
             sum.ran_ns += next()??;
