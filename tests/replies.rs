@@ -26,6 +26,14 @@ fn crowd() -> (Fleet, Vec<Peer>) {
     (fleet, peers)
 }
 
+/// Somebody else, who has been greeted.
+fn newcomer(fleet: &mut Fleet) -> Peer {
+    let peer = fleet.connect(0);
+    fleet.flush(0);
+    fleet.heard(&peer);
+    peer
+}
+
 fn ping(fleet: &mut Fleet, peer: &Peer) {
     fleet.say(peer, &[PING.to_owned()]);
 }
@@ -45,9 +53,7 @@ fn count(fleet: &mut Fleet, peers: &[Peer]) -> usize {
 #[test]
 fn a_reply_goes_out_before_a_large_turn_and_while_one_is_under_way() {
     let (mut fleet, peers) = crowd();
-    let other = fleet.connect(0);
-    fleet.flush(0);
-    fleet.heard(&other);
+    let other = newcomer(&mut fleet);
     fleet.call(0, "POST", "/events", EVENT);
     ping(&mut fleet, &other);
     assert!(fleet.flush_ahead(0));
@@ -84,9 +90,7 @@ fn a_reply_stays_behind_what_its_socket_was_owed_before() {
 #[test]
 fn an_event_stays_behind_the_reply_that_came_before_it() {
     let (mut fleet, peers) = crowd();
-    let other = fleet.connect(0);
-    fleet.flush(0);
-    fleet.heard(&other);
+    let other = newcomer(&mut fleet);
     fleet.call(0, "POST", "/events", EVENT);
     ping(&mut fleet, &other);
     let subscribe = fleet.subscribe(&other, "news", None);

@@ -13,6 +13,7 @@ use io_uring::{IoUring, cqueue, opcode, squeue, types};
 use rustix::net::SendFlags;
 use rustix::time::{ClockId, clock_gettime};
 
+use crate::floor::sender::{BATCH, FLAGS};
 use crate::message::frame;
 use crate::pace::Untimed;
 use crate::receiver::{CHANNEL, Receiver};
@@ -25,11 +26,8 @@ const SOCKETS: usize = 1000;
 /// Events of one setting in one round.
 const EVENTS: usize = 20;
 const ROUNDS: usize = 9;
-/// Sends per `io_uring_enter`.
-const BATCH: usize = 256;
 /// Room for two completions of each send.
 const COMPLETIONS: u32 = 4096;
-const FLAGS: i32 = libc::MSG_DONTWAIT | libc::MSG_WAITALL | libc::MSG_NOSIGNAL;
 /// In the flags of a completion that gives a buffer back: `IORING_CQE_F_NOTIF`.
 const NOTIFICATION: u32 = 1 << 3;
 /// The receiver looks so often whether it is to end.

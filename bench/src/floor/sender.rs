@@ -20,10 +20,11 @@ use crate::receiver::CHANNEL;
 pub const ROLE: &str = "floor-sender";
 
 /// Sends per `io_uring_enter`.
-const BATCH: usize = 256;
+pub const BATCH: usize = 256;
 /// Commands read at once, and so frames in one send.
 const COMMANDS: usize = 256;
-const FLAGS: i32 = libc::MSG_DONTWAIT | libc::MSG_WAITALL | libc::MSG_NOSIGNAL;
+/// Of each of them, so that it ends inside the call.
+pub const FLAGS: i32 = libc::MSG_DONTWAIT | libc::MSG_WAITALL | libc::MSG_NOSIGNAL;
 
 /// Accepts whoever commands and then `connections` sockets, these at `unix` if there is such a
 /// path, and sends what is commanded.
