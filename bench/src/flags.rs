@@ -17,7 +17,6 @@ use crate::floor::sender::{BATCH, FLAGS};
 use crate::message::frame;
 use crate::pace::Untimed;
 use crate::receiver::{CHANNEL, Receiver};
-use crate::sequence::Sequence;
 use crate::table::median;
 use crate::tally::Tally;
 use crate::{Failure, cpu, process};
@@ -118,7 +117,7 @@ fn receive(
     connect: impl Fn() -> Result<TcpStream, Failure>,
 ) -> Result<Tally, Failure> {
     cpu::pin(cpu::RECEIVER)?;
-    let mut receiver = Receiver::bare(connect, SOCKETS, |_| Sequence::of_all())?;
+    let mut receiver = Receiver::bare(connect, SOCKETS)?;
     loop {
         receiver.receive_awake(GLANCE, &Untimed)?;
         heard.frames.store(receiver.frames(), Ordering::Release);

@@ -79,34 +79,34 @@ impl Receiver {
     /// So many clients of a server, all on [`CHANNEL`].
     pub fn of(server: &Server, count: usize) -> Result<Self, Failure> {
         let mut receiver = Self::new()?;
-        for client in Client::join(server, &[CHANNEL.to_owned()], count)? {
-            receiver.take_over(client, Sequence::of_all())?;
-        }
+        receiver.join(server, count, |_| Sequence::of_all())?;
         Ok(receiver)
     }
 
-    /// So many sockets to the floor, each for what `sequence` gives to its number.
-    pub fn bare(
-        connect: impl Fn() -> Result<TcpStream, Failure>,
-        count: usize,
-        sequence: fn(u64) -> Sequence,
-    ) -> Result<Self, Failure> {
-        let mut receiver = Self::new()?;
-        receiver.connect(connect, count, sequence)?;
-        Ok(receiver)
-    }
-
-    /// So many more of them.
-    pub fn connect(
+    /// So many more, each of whom is to receive what `sequence` gives to its number among them.
+    pub fn join(
         &mut self,
-        connect: impl Fn() -> Result<TcpStream, Failure>,
+        server: &Server,
         count: usize,
         sequence: fn(u64) -> Sequence,
     ) -> Result<(), Failure> {
-        for number in 0..count as u64 {
-            self.add(connect()?, Vec::new(), sequence(number))?;
+        let clients = Client::join(server, &[CHANNEL.to_owned()], count)?;
+        for (number, client) in (0..).zip(clients) {
+            self.take_over(client, sequence(number))?;
         }
         Ok(())
+    }
+
+    /// So many sockets that have not said a word.
+    pub fn bare(
+        connect: impl Fn() -> Result<TcpStream, Failure>,
+        count: usize,
+    ) -> Result<Self, Failure> {
+        let mut receiver = Self::new()?;
+        for _ in 0..count {
+            receiver.add(connect()?, Vec::new(), Sequence::of_all())?;
+        }
+        Ok(receiver)
     }
 
     /// Takes over a client, and what it is to receive.
@@ -311,7 +311,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let connect = || Ok(TcpStream::connect(address)?);
-        let mut receiver = Receiver::bare(connect, 2, |_| Sequence::of_all()).unwrap();
+        let mut receiver = Receiver::bare(connect, 2).unwrap();
         let (mut sender, _) = listener.accept().unwrap();
         receiver.stop_reading(1).unwrap();
         let frame = |number| frame(CHANNEL, number);

@@ -27,8 +27,9 @@ const GLANCE: Duration = Duration::from_millis(10);
 const BURSTS_MAX: Duration = Duration::from_secs(2);
 /// At a rate the same is so after so many times as long as it should take.
 const LATE_MAX: u32 = 2;
-/// Events before the first round, so that every path is warm.
+/// Events before the first round at most, so that every path is warm, and their deliveries.
 const WARM_UP: u64 = 20;
+const WARM_UP_DELIVERIES: u64 = 50_000;
 
 /// How events follow one another.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -102,7 +103,8 @@ impl Stage {
     ) -> Result<Self, Failure> {
         let sender = floor::start_sender(contender.driver(), sockets, Ipv4Addr::LOCALHOST)?;
         let source = Told::connect(sender.address, of_event)?;
-        let receiver = Receiver::bare(|| sender.connect(), sockets, sequence)?;
+        let mut receiver = Receiver::new()?;
+        receiver.join(&sender, sockets, sequence)?;
         let deliveries = (sockets as u64).min(of_event(0).count.into());
         Self::owning(sender, source, receiver, deliveries)
     }
@@ -150,7 +152,8 @@ impl Stage {
 
     /// Sends a few events that nobody measures.
     pub fn warm_up(&mut self) -> Result<(), Failure> {
-        let sent = self.bursts(1, WARM_UP)?;
+        let events = (WARM_UP_DELIVERIES / self.deliveries).clamp(1, WARM_UP);
+        let sent = self.bursts(1, events)?;
         if self.receiver.finish(sent)?.is_exact() {
             return Ok(());
         }

@@ -72,8 +72,8 @@ pub fn run() -> Result<(), Failure> {
     }
 }
 
-/// False if the socket is to be closed. It is readable, so that reading does not wait.
-fn answer(socket: &mut TcpStream) -> Result<bool, Failure> {
+/// Reads once and answers. False if the socket is to be closed.
+pub(super) fn answer(socket: &mut TcpStream) -> Result<bool, Failure> {
     let mut buffer = [0; 4096];
     let count = socket.read(&mut buffer).unwrap_or(0); // reset is closed as well
     let answer = match buffer[..count].first() {

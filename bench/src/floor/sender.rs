@@ -11,6 +11,7 @@ use std::path::Path;
 
 use io_uring::{IoUring, opcode, squeue, types};
 
+use super::replier::answer;
 use super::{Command, Sockets};
 use crate::Failure;
 use crate::message::frame;
@@ -26,7 +27,7 @@ const COMMANDS: usize = 256;
 /// Of each of them, so that it ends inside the call.
 pub const FLAGS: i32 = libc::MSG_DONTWAIT | libc::MSG_WAITALL | libc::MSG_NOSIGNAL;
 
-/// Accepts whoever commands and then `connections` sockets, these at `unix` if there is such a
+/// Accepts whoever commands and then `connections` subscribers, these at `unix` if there is such a
 /// path, and sends what is commanded.
 pub fn run(
     driver: &str,
@@ -41,11 +42,13 @@ pub fn run(
     let (mut commander, _) = listener.accept()?;
     let mut sockets = Vec::with_capacity(connections);
     for _ in 0..connections {
-        sockets.push(match &unix {
-            // Writing never looks inside.
+        let mut socket = match &unix {
+            // Reading and writing never look inside.
             Some(unix) => OwnedFd::from(unix.accept()?.0).into(),
             None => accept(&listener)?,
-        });
+        };
+        subscribe(&mut socket)?;
+        sockets.push(socket);
     }
     let mut sender = Sender {
         sockets,
@@ -67,6 +70,18 @@ fn accept(listener: &TcpListener) -> Result<TcpStream, Failure> {
     let (socket, _) = listener.accept()?;
     socket.set_nodelay(true)?;
     Ok(socket)
+}
+
+/// Answers an upgrade and a subscription.
+///
+/// A peer that has spoken itself acknowledges what it hears less often, and so its packets stay in
+/// the sender's memory for longer: without this the floor would send to sockets that no WebSocket
+/// has.
+fn subscribe(socket: &mut TcpStream) -> Result<(), Failure> {
+    if answer(socket)? && answer(socket)? {
+        return Ok(());
+    }
+    Err("a subscriber has gone".into())
 }
 
 fn ring() -> Result<IoUring, Failure> {

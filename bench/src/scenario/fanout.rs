@@ -46,7 +46,7 @@ fn events(load: Load, sockets: u64, effort: Effort) -> u64 {
     match load {
         // Each burst is one send to everybody.
         Load::Bursts(size) => size * (sends / sockets).clamp(3, effort.pick(2000, 300)),
-        Load::Rate(rate) => rate.min(deliveries / sockets),
+        Load::Rate(rate) => (rate / 2).min(deliveries / sockets),
         Load::Flood => deliveries / sockets,
     }
 }

@@ -19,7 +19,7 @@ pub const SCENARIO: Scenario = Scenario {
 };
 
 const RATE: u64 = 100;
-const EVENTS: (u64, u64) = (400, 200);
+const EVENTS: (u64, u64) = (400, 100);
 
 fn round(contender: &Contender, sockets: usize, effort: Effort) -> Result<Vec<Sample>, Failure> {
     let mut stage = Stage::to_all(contender, sockets)?;

@@ -41,7 +41,7 @@ const NOBODY: usize = 0;
 /// Messages of a round without subscribers.
 const MESSAGES: (u64, u64) = (1_000_000, 200_000);
 /// Deliveries of a round with subscribers.
-const DELIVERIES: (u64, u64) = (1_000_000, 200_000);
+const DELIVERIES: (u64, u64) = (1_000_000, 100_000);
 /// Events a second of the steady load.
 const RATE: u64 = 2000;
 /// How long that lasts at most.

@@ -23,7 +23,6 @@ use std::thread::sleep;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::{Baseline, Effort, Scenario};
-use crate::client::Client;
 use crate::contender::{Contender, Driver, Server};
 use crate::floor;
 use crate::message::FRAME_BYTES;
@@ -31,7 +30,7 @@ use crate::meter::{Meter, Usage};
 use crate::pace::{Burst, Untimed};
 use crate::process::{pause, resume, server_command, spawn_on_cpus, wait_for};
 use crate::publisher::count_answers;
-use crate::receiver::{CHANNEL, Receiver, Schedule};
+use crate::receiver::{Receiver, Schedule};
 use crate::sample::Sample;
 use crate::sequence::Sequence;
 use crate::source::{Api, Source, Told};
@@ -128,9 +127,9 @@ impl Crowd {
             Contender::Slapback(driver, binary) => {
                 let server = start(*driver, binary, cpus)?;
                 crowd.sources.push(Box::new(Api::to_all(&server)?));
-                for client in Client::join(&server, &[CHANNEL.to_owned()], sockets)? {
-                    crowd.receiver.take_over(client, Sequence::of_all())?;
-                }
+                crowd
+                    .receiver
+                    .join(&server, sockets, |_| Sequence::of_all())?;
                 crowd.senders.push(server);
             }
             Contender::Uws | Contender::Other(_) => return Ok(None),
@@ -152,8 +151,7 @@ impl Crowd {
             let pid = sender.pid.ok_or("a loop has no process")?;
             cpu::place(Some(pid), &[cpu::SENDER + number])?;
             let source = Told::connect(sender.address, |_| floor::ALL)?;
-            self.receiver
-                .connect(|| sender.connect(), part, |_| Sequence::of_all())?;
+            self.receiver.join(&sender, part, |_| Sequence::of_all())?;
             self.sources.push(Box::new(source));
             self.senders.push(sender);
         }

@@ -24,7 +24,7 @@ const SOME_STOPPED: &str = "1 of 100 has stopped";
 const STOPPED_OF: usize = 100;
 /// Events a second; a whole round is long enough for a backlog to reach its limit.
 const RATE: u64 = 2000;
-const SECONDS: (u64, u64) = (4, 2);
+const SECONDS: (u64, u64) = (4, 1);
 
 fn round(contender: &Contender, sockets: usize, effort: Effort) -> Result<Vec<Sample>, Failure> {
     // The bare loop keeps no backlog: it would wait for those who have stopped.

@@ -9,7 +9,6 @@ use crate::floor;
 use crate::process::SocketFile;
 use crate::receiver::Receiver;
 use crate::sample::Sample;
-use crate::sequence::Sequence;
 use crate::source::{Api, Told};
 use crate::stage::{Load, Stage};
 
@@ -86,7 +85,7 @@ fn floor_round(driver: &str, sockets: usize, effort: Effort) -> Result<Vec<Sampl
     let mut samples = Vec::new();
     for (server, over) in [(tcp, TCP), (unix, UNIX)] {
         let source = Told::connect(server.address, |_| floor::ALL)?;
-        let receiver = Receiver::bare(|| server.connect(), sockets, |_| Sequence::of_all())?;
+        let receiver = Receiver::of(&server, sockets)?;
         let mut stage = Stage::new(server.pid, source, receiver, sockets as u64)?;
         samples.push(fan_out(&mut stage, over, sockets, effort)?);
     }

@@ -7,7 +7,6 @@ use crate::floor;
 use crate::path::{End, LongPath, SERVER};
 use crate::receiver::Receiver;
 use crate::sample::Sample;
-use crate::sequence::Sequence;
 use crate::source::{Api, Told};
 use crate::stage::{Load, Stage};
 
@@ -27,7 +26,7 @@ pub const SCENARIO: Scenario = Scenario {
 /// steady ones come first, which warms the path. A burst of 1,000 is more than it takes at once.
 const LOADS: [(Load, u64, u64); 2] = [
     (Load::Rate(100), 300, 100),
-    (Load::Bursts(1000), 5_000, 2_000),
+    (Load::Bursts(1000), 5_000, 1_000),
 ];
 
 fn round(contender: &Contender, sockets: usize, effort: Effort) -> Result<Vec<Sample>, Failure> {
@@ -54,6 +53,6 @@ fn stage(contender: &Contender, sockets: usize, path: &LongPath) -> Result<Stage
     let server: Server = floor::start_sender(contender.driver(), sockets, SERVER)?;
     let source = Told::connect(server.address, |_| floor::ALL)?;
     path.enter(End::Clients)?;
-    let receiver = Receiver::bare(|| server.connect(), sockets, |_| Sequence::of_all())?;
+    let receiver = Receiver::of(&server, sockets)?;
     Stage::owning(server, source, receiver, sockets as u64)
 }
