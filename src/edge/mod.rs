@@ -80,6 +80,7 @@ pub struct Plan {
 /// One shard with its kernel side.
 pub(crate) struct Edge<S: Protocol> {
     shard: RefCell<Shard<S>>,
+    driver: Driver,
     flusher: RefCell<Box<dyn Flusher>>,
     sockets: RefCell<Vec<Option<Rc<Socket>>>>,
     ends: RefCell<Ends>,
@@ -139,6 +140,7 @@ async fn serve<S: Protocol>(plan: Plan, flusher: Box<dyn Flusher>) -> io::Result
     let edge = Rc::new(Edge {
         shards: usize::from(plan.setup.shards),
         shard: RefCell::new(Shard::<S>::new(plan.setup)),
+        driver: plan.driver,
         flusher: RefCell::new(flusher),
         sockets: RefCell::default(),
         ends: RefCell::new(plan.ends),
