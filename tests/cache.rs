@@ -223,9 +223,10 @@ fn r118_a_client_event_is_never_kept_whoever_sends_it() {
             is_shown(server, channel, &miss(channel));
 
             publish(server, channel, 1);
-            whisperer.say(&whisper);
-            api::publish_event(server, "1", channel, "client-api", "1");
             assert_eq!(whisperer.hear(), update(channel, 1));
+            whisperer.say(&whisper);
+            whisperer.hears_nothing();
+            api::publish_event(server, "1", channel, "client-api", "1");
             let from_api = format!(r#"{{"event":"client-api","data":"1","channel":"{channel}"}}"#);
             assert_eq!(whisperer.hear(), from_api);
             is_shown(server, channel, &update(channel, 1));

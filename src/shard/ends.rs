@@ -15,7 +15,7 @@ use crate::shard::message::{Message, ShardIndex};
 /// A turn takes no more in than this before it flushes, bytes.
 pub const TURN_BYTES_MAX: usize = 4 << 20;
 
-/// Entries taken from one ring before the next ring's turn.
+/// Entries taken from one shard's ring before the next one's turn.
 const RING_BATCH: usize = 1024;
 
 /// One part of a turn.
@@ -38,8 +38,10 @@ pub const TURN: [Part; 4] = [Part::Take, Part::Publish, Part::Flush, Part::Publi
 pub struct Ends {
     /// To the other shards, by their number; `None` at its own.
     senders: Vec<Option<Sender<Message>>>,
-    /// From the other shards.
+    /// From the other shards, and behind them from the Redis thread if there is one.
     receivers: Vec<Receiver<Message>>,
+    /// How much each of them held when it was looked at.
+    held: Vec<usize>,
 }
 
 /// One ring of `capacity` entries per ordered pair of shards, given each shard's inbox.
@@ -73,10 +75,19 @@ impl Ends {
     }
 
     /// Hands on what others say, while `each` goes on. True if there was anything.
+    ///
+    /// The last ring, that of the Redis thread, is looked at last and emptied first. It gives a
+    /// home an event and then the publisher's shard the answer, and what follows from the answer,
+    /// as a subscription that is to be shown that event, comes to the home over a shard's ring.
     pub fn take_while(&mut self, mut each: impl FnMut(Message) -> bool) -> bool {
         let (mut took, mut goes_on) = (false, true);
-        for receiver in &mut self.receivers {
-            let mut left = RING_BATCH.min(receiver.available());
+        self.held.clear();
+        let held = self.receivers.iter().map(Receiver::available);
+        self.held.extend(held);
+        let mut batch = usize::MAX;
+        for (receiver, &held) in self.receivers.iter_mut().zip(&self.held).rev() {
+            let mut left = batch.min(held);
+            batch = RING_BATCH;
             while goes_on && left > 0 {
                 let Some(message) = receiver.pop() else { break };
                 goes_on = each(message);
@@ -133,5 +144,47 @@ impl Ends {
     /// Does any message wait for room in its ring?
     pub fn has_spill(&self) -> bool {
         self.senders.iter().flatten().any(Sender::has_spill)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ring::Wake;
+    use crate::shard::index::Slot;
+    use crate::shard::message::SessionKey;
+
+    struct Unheard;
+
+    impl Wake for Unheard {
+        fn wake(&self) {}
+    }
+
+    #[test]
+    fn what_follows_from_an_answer_of_the_last_comes_behind_what_the_last_had_said() {
+        let inbox = || Arc::new(Inbox::new(usize::MAX, Box::new(Unheard)));
+        let inboxes: Vec<_> = (0..3).map(|_| inbox()).collect();
+        let mut ends = mesh(4096, &inboxes);
+        let said = |slot| {
+            Message::Published(SessionKey {
+                shard: ShardIndex(0),
+                slot: Slot(slot),
+                generation: 0,
+            })
+        };
+        let (home, count) = (ShardIndex(1), 2000); // more than one batch
+        for number in 0..count {
+            ends[2].push(home, said(number));
+        }
+        ends[0].push(home, said(count));
+        let mut heard = Vec::new();
+        ends[1].take_while(|message| {
+            let Message::Published(key) = message else {
+                panic!("{message:?}");
+            };
+            heard.push(key.slot.0);
+            true
+        });
+        assert_eq!(heard, (0..=count).collect::<Vec<_>>());
     }
 }
