@@ -2,8 +2,7 @@
 //!
 //! One trait, two drivers: [`UringFlusher`] hands hundreds of sends to the kernel in one call,
 //! [`SendmsgFlusher`] makes one call each, where `io_uring` is forbidden. Called by the edge once
-//! per chunk of a turn; [`open`] chooses. Also here, because they too act on bare descriptors: the
-//! edge's receive, shutdown and linger. Never waits, never keeps a buffer beyond a call, never
+//! per chunk of a turn; [`open`] chooses. Never waits, never keeps a buffer beyond a call, never
 //! closes a descriptor.
 #![allow(
     unsafe_code,
@@ -13,11 +12,10 @@
 use std::io::{self, IoSlice};
 use std::ops::Range;
 use std::os::fd::{BorrowedFd, RawFd};
-use std::time::Duration;
 
 use io_uring::{IoUring, cqueue, opcode, squeue, types};
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, sockopt};
+use rustix::net::{SendAncillaryBuffer, SendFlags};
 
 use crate::config::DriverChoice;
 use crate::shard::flusher::{Flusher, Outgoing, RANGES_PER_SEND_MAX, Sent};
@@ -448,38 +446,6 @@ unsafe fn borrow<'a>(socket: RawFd) -> BorrowedFd<'a> {
     debug_assert!(socket >= 0);
     // SAFETY: passed on to our caller.
     unsafe { BorrowedFd::borrow_raw(socket) }
-}
-
-/// Reads what is there, without waiting; 0 is the peer's end of stream.
-///
-/// # Errors
-/// `WouldBlock` if nothing is there, else what the kernel says.
-pub fn recv(socket: RawFd, buffer: &mut [u8]) -> io::Result<usize> {
-    // SAFETY: the edge passes only sockets of its slot table, see `borrow`.
-    let socket = unsafe { borrow(socket) };
-    let (received, _) = rustix::net::recv(socket, buffer, RecvFlags::DONTWAIT)?;
-    Ok(received)
-}
-
-/// Sends FIN behind everything written.
-pub fn shutdown_write(socket: RawFd) -> io::Result<()> {
-    // SAFETY: the edge passes only sockets of its slot table, see `borrow`.
-    let socket = unsafe { borrow(socket) };
-    Ok(rustix::net::shutdown(socket, Shutdown::Write)?)
-}
-
-/// Ends both sides, so that whoever waits for the socket wakes up, to read or to write.
-pub fn shutdown_both(socket: RawFd) -> io::Result<()> {
-    // SAFETY: the edge passes only sockets of its slot table, see `borrow`.
-    let socket = unsafe { borrow(socket) };
-    Ok(rustix::net::shutdown(socket, Shutdown::Both)?)
-}
-
-/// Makes the coming close an RST that drops what is unsent: only for a peer that takes nothing.
-pub fn set_linger_zero(socket: RawFd) -> io::Result<()> {
-    // SAFETY: the edge passes only sockets of its slot table, see `borrow`.
-    let socket = unsafe { borrow(socket) };
-    Ok(sockopt::set_socket_linger(socket, Some(Duration::ZERO))?)
 }
 
 #[cfg(test)]

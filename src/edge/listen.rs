@@ -14,8 +14,8 @@ use socket2::{Domain, Protocol as SocketProtocol, Socket as RawSocket, Type};
 use tracing::warn;
 
 use super::Edge;
+use super::flush::Driver;
 use super::poll::Readiness;
-use super::socket::Socket;
 use super::unix::Unix;
 use crate::proto::session::Protocol;
 
@@ -169,12 +169,12 @@ impl Listener {
     }
 
     /// Something to wait on; on the shard's thread.
-    pub(super) fn readiness(&self) -> io::Result<Readiness> {
-        Readiness::new(self.socket.as_fd().try_clone_to_owned()?)
+    pub(super) fn readiness(&self, driver: Driver) -> io::Result<Readiness> {
+        Readiness::new(self.socket.as_fd(), driver)
     }
 
     /// Accepts what waits, up to one burst.
-    pub(super) fn accept_all<S: Protocol>(&self, edge: &Rc<Edge<S>>) -> Burst {
+    pub(super) fn accept_all<S: Protocol>(&self, edge: &Edge<S>) -> Burst {
         for count in 0..ACCEPT_BURST {
             match self.accept(edge) {
                 Look::Came => {}
@@ -206,7 +206,7 @@ impl Listener {
         }
     }
 
-    fn accept<S: Protocol>(&self, edge: &Rc<Edge<S>>) -> Look {
+    fn accept<S: Protocol>(&self, edge: &Edge<S>) -> Look {
         if edge.files.is_full() {
             edge.say_full();
             return Look::Stuck;
@@ -255,17 +255,6 @@ pub(super) async fn accept_task<S: Protocol>(
 }
 
 impl<S: Protocol> Edge<S> {
-    /// Makes an accepted connection one of this shard's.
-    pub(super) fn admit(self: &Rc<Self>, descriptor: OwnedFd) {
-        match Socket::new(descriptor) {
-            Ok(socket) => self.open(socket),
-            Err(error) => {
-                self.files.close();
-                warn!(%error, "a connection could not be watched");
-            }
-        }
-    }
-
     /// Accepting failed, as when no file is left, and rests for a while.
     async fn next_tick(&self) {
         self.tick_passed.yield_now().await;

@@ -1,9 +1,9 @@
 //! The kernel's side of one shard: the only place that names the runtime, `io_uring` or a
 //! descriptor.
 //!
-//! Tasks of one thread share an `Edge`: one per connection reads, one accepts, one keeps the
-//! time, and one turns: rings in, messages out, sockets flushed. None holds a borrow across an
-//! await, so each sees the shard whole.
+//! Tasks of one thread share an `Edge`: one takes the sockets' news and reads, one accepts, one
+//! keeps the time, and one turns: rings in, messages out, sockets flushed. None holds a borrow
+//! across an await, so each sees the shard whole.
 
 mod files;
 pub mod flush;
@@ -28,7 +28,7 @@ use crate::edge::flush::Driver;
 use crate::edge::listen::Listener;
 use crate::edge::pace::Pace;
 use crate::edge::poll::{Bounce, Notify, Readiness};
-use crate::edge::socket::Socket;
+use crate::edge::socket::{READ_BYTES, Sockets};
 pub use crate::edge::stage::Stage;
 use crate::edge::unix::Handed;
 use crate::proto::Now;
@@ -36,18 +36,13 @@ use crate::proto::session::{Pressure, Protocol};
 use crate::refusals::RefusalLog;
 use crate::ring::Inbox;
 use crate::serving::Serving;
-use crate::shard::ends::{Ends, Part, TURN, TURN_BYTES_MAX};
+use crate::shard::ends::{Ends, Part, TURN};
 use crate::shard::flusher::Flusher;
-use crate::shard::index::Slot;
-use crate::shard::message::SessionKey;
-use crate::shard::{Command, Reading, Setup, Shard, wheel};
+use crate::shard::{Command, Setup, Shard, wheel};
 use crate::wake::EventFd;
 
 /// Sockets flushed before rings, reads and accepts get their turn again.
 const FLUSH_CHUNK: usize = 256;
-
-/// One read takes at most this, bytes.
-const READ_BYTES: usize = 64 * 1024;
 
 /// What one shard's thread is given.
 pub struct Plan {
@@ -80,9 +75,8 @@ pub struct Plan {
 /// One shard with its kernel side.
 pub(crate) struct Edge<S: Protocol> {
     shard: RefCell<Shard<S>>,
-    driver: Driver,
     flusher: RefCell<Box<dyn Flusher>>,
-    sockets: RefCell<Vec<Option<Rc<Socket>>>>,
+    sockets: RefCell<Sockets>,
     ends: RefCell<Ends>,
     scratch: RefCell<Box<[u8]>>,
     commands: RefCell<Vec<Command>>,
@@ -91,6 +85,8 @@ pub(crate) struct Edge<S: Protocol> {
     shards: usize,
     turn_due: Notify,
     pace: RefCell<Pace>,
+    /// Sockets are left to be read.
+    rest_due: Notify,
     bounce: Bounce,
     unix_s: Cell<u64>,
     /// When the clock was looked at last.
@@ -140,9 +136,8 @@ async fn serve<S: Protocol>(plan: Plan, flusher: Box<dyn Flusher>) -> io::Result
     let edge = Rc::new(Edge {
         shards: usize::from(plan.setup.shards),
         shard: RefCell::new(Shard::<S>::new(plan.setup)),
-        driver: plan.driver,
         flusher: RefCell::new(flusher),
-        sockets: RefCell::default(),
+        sockets: RefCell::new(Sockets::new()?),
         ends: RefCell::new(plan.ends),
         scratch: RefCell::new(vec![0; READ_BYTES].into_boxed_slice()),
         commands: RefCell::default(),
@@ -150,6 +145,7 @@ async fn serve<S: Protocol>(plan: Plan, flusher: Box<dyn Flusher>) -> io::Result
         inboxes: plan.inboxes,
         turn_due: Notify::default(),
         pace: RefCell::default(),
+        rest_due: Notify::default(),
         bounce: Bounce::default(),
         unix_s: Cell::new(unix_s()),
         ticked: Cell::new(Instant::now()),
@@ -164,14 +160,17 @@ async fn serve<S: Protocol>(plan: Plan, flusher: Box<dyn Flusher>) -> io::Result
         is_drained: Cell::default(),
         fleet_drained: Notify::default(),
     });
-    let wakes = Readiness::new(plan.event.as_fd().try_clone_to_owned()?)?;
+    let wakes = Readiness::new(plan.event.as_fd(), plan.driver)?;
+    let news = Readiness::new(edge.sockets.borrow().watch(), plan.driver)?;
     monoio::spawn(wake_task(Rc::clone(&edge), plan.event, wakes));
+    monoio::spawn(socket::news_task(Rc::clone(&edge), news));
+    monoio::spawn(socket::rest_task(Rc::clone(&edge)));
     monoio::spawn(bounce_task(Rc::clone(&edge)));
     monoio::spawn(turn_task(Rc::clone(&edge)));
     monoio::spawn(tick_task(Rc::clone(&edge)));
     let listeners: Vec<_> = plan.listeners.into_iter().map(Rc::new).collect();
     for listener in &listeners {
-        let accepts = listener.readiness()?;
+        let accepts = listener.readiness(plan.driver)?;
         let (edge, listener) = (Rc::clone(&edge), Rc::clone(listener));
         monoio::spawn(listen::accept_task(edge, listener, accepts));
     }
@@ -247,7 +246,7 @@ impl<S: Protocol> Edge<S> {
     }
 
     /// One round: rings in, messages out, a chunk of sockets flushed. True if there was work.
-    fn turn(self: &Rc<Self>) -> bool {
+    fn turn(&self) -> bool {
         self.let_others_run();
         let now = self.now();
         let mut worked = false;
@@ -270,7 +269,7 @@ impl<S: Protocol> Edge<S> {
         }
     }
 
-    fn flush(self: &Rc<Self>, now: Now) -> bool {
+    fn flush(&self, now: Now) -> bool {
         let mut shard = self.shard.borrow_mut();
         let mut pace = self.pace.borrow_mut();
         let mut flusher = self.flusher.borrow_mut();
@@ -301,7 +300,7 @@ impl<S: Protocol> Edge<S> {
         let _ = monoio::time::timeout(left, self.turn_due.raised()).await;
     }
 
-    fn take_messages(self: &Rc<Self>, now: Now) -> bool {
+    fn take_messages(&self, now: Now) -> bool {
         let mut shard = self.shard.borrow_mut();
         let took = self.ends.borrow_mut().take(now, &mut shard);
         self.carry_out(shard);
@@ -327,59 +326,6 @@ impl<S: Protocol> Edge<S> {
         shard.has_messages() || shard.has_replies() || shard.has_output() && !rests
     }
 
-    /// Takes a connection that was accepted into the shard.
-    fn open(self: &Rc<Self>, socket: Socket) {
-        let socket = Rc::new(socket);
-        let key = self
-            .shard
-            .borrow_mut()
-            .handle_opened(self.now(), socket.descriptor());
-        let mut sockets = self.sockets.borrow_mut();
-        if sockets.len() <= key.slot.at() {
-            sockets.resize(key.slot.at() + 1, None);
-        }
-        if let Some(entry) = sockets.get_mut(key.slot.at()) {
-            *entry = Some(Rc::clone(&socket));
-        }
-        monoio::spawn(socket::read_task(Rc::clone(self), socket, key));
-    }
-
-    /// Reads what is there, and pauses the socket if nothing more is to be read for now.
-    fn read(self: &Rc<Self>, socket: &Socket, key: SessionKey) -> io::Result<()> {
-        let mut scratch = self.scratch.borrow_mut();
-        let length = flush::recv(socket.descriptor(), &mut scratch)?;
-        let mut shard = self.shard.borrow_mut();
-        shard.pressure = self.pressure();
-        if length == 0 {
-            // The shard closes the slot once the last answer is written.
-            socket.set_paused(true);
-            shard.handle_eof(self.now(), key);
-            self.carry_out(shard);
-            return Ok(());
-        }
-        let input = scratch.get_mut(..length).unwrap_or_default();
-        let reading = shard.handle_bytes(self.now(), key, input);
-        // Before the commands are carried out: one of them may be to resume.
-        socket.set_paused(reading == Reading::Paused);
-        let is_enough = shard.filled_bytes() > TURN_BYTES_MAX;
-        self.carry_out(shard);
-        if is_enough {
-            self.turn();
-        }
-        Ok(())
-    }
-
-    fn handle_lost(self: &Rc<Self>, key: SessionKey) {
-        let mut shard = self.shard.borrow_mut();
-        shard.handle_lost(self.now(), key);
-        self.carry_out(shard);
-    }
-
-    fn handle_writable(self: &Rc<Self>, key: SessionKey) {
-        self.shard.borrow_mut().handle_writable(key);
-        self.turn_due.raise();
-    }
-
     fn pressure(&self) -> Pressure {
         let stage = self.stage.get();
         Pressure {
@@ -391,7 +337,7 @@ impl<S: Protocol> Edge<S> {
     }
 
     /// Does what the shard wants done to sockets, and sees that its output gets out.
-    fn carry_out(self: &Rc<Self>, mut shard: RefMut<'_, Shard<S>>) {
+    fn carry_out(&self, mut shard: RefMut<'_, Shard<S>>) {
         for refused in shard.poll_refused() {
             self.refusals.log(&refused);
         }
@@ -407,50 +353,9 @@ impl<S: Protocol> Edge<S> {
         self.commands.replace(commands);
     }
 
-    fn carry_out_one(self: &Rc<Self>, command: Command) {
-        match command {
-            Command::AwaitWritable(key) => {
-                if let Some(socket) = self.socket(key.slot) {
-                    monoio::spawn(socket::writable_task(Rc::clone(self), socket, key));
-                }
-            }
-            Command::Resume(slot) => {
-                if let Some(socket) = self.socket(slot) {
-                    socket.resume();
-                }
-            }
-            Command::Fin(slot) => {
-                if let Some(socket) = self.socket(slot) {
-                    // A peer that is gone already needs no FIN.
-                    let _ = flush::shutdown_write(socket.descriptor());
-                }
-            }
-            Command::Reset(slot) => {
-                if let Some(socket) = self.take_socket(slot) {
-                    // Then the close is an ordinary one: nothing worse can come of it.
-                    let _ = flush::set_linger_zero(socket.descriptor());
-                    socket.close();
-                }
-            }
-            Command::Close(slot) => {
-                if let Some(socket) = self.take_socket(slot) {
-                    socket.close();
-                }
-            }
-        }
-    }
-
-    fn socket(&self, slot: Slot) -> Option<Rc<Socket>> {
-        self.sockets.borrow().get(slot.at())?.clone()
-    }
-
-    fn take_socket(&self, slot: Slot) -> Option<Rc<Socket>> {
-        self.sockets.borrow_mut().get_mut(slot.at())?.take()
-    }
-
     /// Does what is due although the runtime, which looks at its timers only when no task is ready
     /// to run, has not said so.
-    fn look_at_clock(self: &Rc<Self>) {
+    fn look_at_clock(&self) {
         let now = Instant::now();
         if now.saturating_duration_since(self.ticked.get()) >= wheel::TICK {
             self.tick();
@@ -461,7 +366,7 @@ impl<S: Protocol> Edge<S> {
         }
     }
 
-    fn tick(self: &Rc<Self>) {
+    fn tick(&self) {
         self.unix_s.set(unix_s());
         self.ticked.set(Instant::now());
         self.tick_passed.release();

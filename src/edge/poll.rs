@@ -5,26 +5,48 @@
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::BorrowedFd;
 use std::os::unix::net::UnixStream;
+use std::pin::pin;
 use std::task::{Poll, Waker};
+
+use super::flush::Driver;
 
 /// A descriptor that can be waited for and nothing else, whatever kind it is.
 ///
 /// The runtime offers readiness of its own socket types only, and never looks inside them: so
 /// any pollable descriptor may come dressed as one.
-pub struct Readiness(monoio::net::UnixStream);
+pub struct Readiness {
+    stream: monoio::net::UnixStream,
+    driver: Driver,
+}
 
 impl Readiness {
     /// Watches `descriptor`; must be called on the runtime's thread.
-    pub fn new(descriptor: OwnedFd) -> io::Result<Self> {
-        monoio::net::UnixStream::from_std(UnixStream::from(descriptor)).map(Self)
+    pub fn new(descriptor: BorrowedFd<'_>, driver: Driver) -> io::Result<Self> {
+        let stream = UnixStream::from(descriptor.try_clone_to_owned()?);
+        let stream = monoio::net::UnixStream::from_std(stream)?;
+        Ok(Self { stream, driver })
     }
 
-    /// Waits until it is readable.
+    /// Waits until it is readable, or under epoll perhaps not.
     pub async fn readable(&self) -> io::Result<()> {
-        self.0.readable(false).await
+        if self.driver == Driver::Sendmsg {
+            // The runtime forgets that a descriptor was readable when the kernel denies it. That
+            // once, it is asked; not again at the wake that follows.
+            if let Poll::Ready(answer) = look(self.stream.readable(false)).await {
+                return answer;
+            }
+            return self.stream.readable(true).await;
+        }
+        self.stream.readable(false).await
     }
+}
+
+/// Polls once.
+async fn look<T>(wait: impl Future<Output = T>) -> Poll<T> {
+    let mut wait = pin!(wait);
+    poll_fn(|context| Poll::Ready(wait.as_mut().poll(context))).await
 }
 
 /// A flag that one task of a thread waits for and others raise.

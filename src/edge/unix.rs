@@ -11,7 +11,6 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 
 use rustix::fs::{FlockOperation, flock};
@@ -214,7 +213,7 @@ impl Unix {
 
 impl<S: Protocol> Edge<S> {
     /// Takes the connections that the first shard has accepted for this one. Returns how many.
-    pub(super) fn take_handed(self: &Rc<Self>) -> usize {
+    pub(super) fn take_handed(&self) -> usize {
         let Some(handed) = &self.handed else {
             return 0;
         };

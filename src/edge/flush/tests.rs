@@ -5,9 +5,12 @@
     reason = "ranges of the log are meant"
 )]
 
-use std::io::{Read, Write};
+use std::io::Read;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
+use std::time::Duration;
+
+use rustix::net::sockopt;
 
 use super::self_test::PEER_BUFFER;
 use super::*;
@@ -69,10 +72,10 @@ fn fill(flusher: &mut dyn Flusher, socket: &TcpStream) -> usize {
 }
 
 /// Makes the peer's reset arrive.
-fn kill(socket: &TcpStream, peer: TcpStream) {
-    set_linger_zero(peer.as_raw_fd()).unwrap();
+fn kill(mut socket: &TcpStream, peer: TcpStream) {
+    sockopt::set_socket_linger(&peer, Some(Duration::ZERO)).unwrap();
     drop(peer);
-    let end = recv(socket.as_raw_fd(), &mut [0]);
+    let end = socket.read(&mut [0]);
     assert_eq!(end.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
 }
 
@@ -246,7 +249,9 @@ fn hundreds_of_sockets_in_one_batch_each_tell_their_own() {
         let mut results = Vec::new();
         flusher.flush(&log, &crowd.ranges, &crowd.batch, &mut results);
         assert_eq!(results.len(), crowd.pairs.len());
-        assert!(results.contains(&Sent::Full));
+        // A full one may have room for a little again, once its peer's kernel has tidied up.
+        let is_short = |sent: &Sent| matches!(sent, Sent::Full | Sent::Part(_));
+        assert!(results.iter().any(is_short));
         for (n, (socket, peer)) in std::mem::take(&mut crowd.pairs).into_iter().enumerate() {
             let expected = crowd.expected(n, &log);
             let taken = match (results[n], peer.is_some() && n != NO_SOCKET) {
@@ -427,40 +432,13 @@ fn a_broken_ring_hands_over_to_sendmsg_and_sends_nothing_twice() {
 }
 
 #[test]
-fn recv_never_waits_and_tells_data_from_the_end() {
-    let (socket, mut peer) = pair();
-    let mut buffer = [0; 8];
-    let nothing = recv(socket.as_raw_fd(), &mut buffer).unwrap_err();
-    assert_eq!(nothing.kind(), io::ErrorKind::WouldBlock);
-    peer.write_all(b"hi").unwrap();
-    assert_eq!(recv(socket.as_raw_fd(), &mut buffer).unwrap(), 2);
-    shutdown_write(peer.as_raw_fd()).unwrap();
-    assert_eq!(recv(socket.as_raw_fd(), &mut buffer).unwrap(), 0);
-}
-
-#[test]
-fn ending_both_sides_wakes_the_reader_and_whoever_waits_for_a_full_socket() {
-    use rustix::event::{PollFd, PollFlags, poll};
-    let (socket, _peer) = pair();
-    socket.set_nonblocking(true).unwrap();
-    while (&socket).write(&vec![0; 65_536]).is_ok() {}
-    let ready = || {
-        let mut waiting = [PollFd::new(&socket, PollFlags::OUT)];
-        poll(&mut waiting, Some(&rustix::event::Timespec::default())).unwrap()
-    };
-    assert_eq!(ready(), 0);
-    shutdown_both(socket.as_raw_fd()).unwrap();
-    assert_eq!(ready(), 1);
-    assert_eq!(recv(socket.as_raw_fd(), &mut [0; 8]).unwrap(), 0);
-}
-
-#[test]
 fn a_flusher_works_beside_the_runtimes_own_ring() {
     use monoio::io::{AsyncReadRent, AsyncWriteRentExt};
     let runtime = monoio::RuntimeBuilder::<monoio::FusionDriver>::new().build();
     runtime.unwrap().block_on(async {
         let mut opened = open(DriverChoice::Auto).unwrap();
         let (socket, peer) = pair();
+        let mut reader = socket.try_clone().unwrap();
         let ours = monoio::net::TcpStream::from_std(socket).unwrap();
         let mut peer = monoio::net::TcpStream::from_std(peer).unwrap();
         let mut results = Vec::new();
@@ -477,7 +455,7 @@ fn a_flusher_works_beside_the_runtimes_own_ring() {
             let (written, _) = peer.write_all(vec![round; 3]).await;
             assert_eq!(written.unwrap(), 3);
             ours.readable(false).await.unwrap();
-            assert_eq!(recv(ours.as_raw_fd(), &mut [0; 8]).unwrap(), 3);
+            assert_eq!(reader.read(&mut [0; 8]).unwrap(), 3);
         }
     });
 }
