@@ -26,7 +26,7 @@ use crate::shard::{Command, Reading, wheel};
 /// One read takes at most this, bytes.
 pub(super) const READ_BYTES: usize = 64 * 1024;
 
-/// Sockets whose news one look takes.
+/// Sockets whose news one call takes.
 const NEWS: usize = 64;
 
 /// What is told of every socket, once each time that it comes to be.
@@ -131,13 +131,17 @@ impl Sockets {
         self.table.get_mut(slot.at())?.as_mut()
     }
 
-    /// Asks to be told once it can take bytes, also if it can already.
-    fn await_room(&mut self, slot: Slot) {
+    /// Asks to be told once it can take bytes, also if it can already; or to be told no more.
+    fn await_room(&mut self, slot: Slot, awaits_room: bool) {
         let Some(socket) = self.table.get_mut(slot.at()).and_then(Option::as_mut) else {
             return;
         };
-        socket.awaits_room = true;
-        let flags = INPUT | epoll::EventFlags::OUT;
+        socket.awaits_room = awaits_room;
+        let flags = if awaits_room {
+            INPUT | epoll::EventFlags::OUT
+        } else {
+            INPUT
+        };
         if let Err(error) = epoll::modify(&self.watch, &socket.descriptor, data(slot), flags) {
             warn!(%error, "a full connection could not be watched");
         }
@@ -175,7 +179,7 @@ impl Sockets {
             let Some(socket) = self.get_mut(slot) else {
                 continue;
             };
-            if flags.intersects(ROOM) && std::mem::take(&mut socket.awaits_room) {
+            if flags.intersects(ROOM) && socket.awaits_room {
                 have_room.push(socket.key);
             }
             if flags.intersects(END) {
@@ -189,6 +193,16 @@ impl Sockets {
         self.news = news;
         looked?;
         Ok(is_full)
+    }
+
+    /// Takes all that the kernel tells now; what comes meanwhile is left at some point.
+    fn look_at_all(&mut self, have_room: &mut Vec<SessionKey>) -> io::Result<()> {
+        for _ in 0..=self.table.len() / NEWS {
+            if !self.look(have_room)? {
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// Reads from it once.
@@ -222,13 +236,12 @@ fn data(slot: Slot) -> epoll::EventData {
 
 /// Waits for the kernel's news and reads.
 pub(super) async fn news_task<S: Protocol>(edge: Rc<Edge<S>>, news: Readiness) {
-    let mut may_be_more = false;
     loop {
-        if !may_be_more && let Err(error) = news.readable().await {
+        if let Err(error) = news.readable().await {
             warn!(%error, "waiting for connections' news failed");
             monoio::time::sleep(wheel::TICK).await;
         }
-        may_be_more = edge.take_news();
+        edge.take_news();
         edge.bounce.yield_now().await;
     }
 }
@@ -256,23 +269,28 @@ impl<S: Protocol> Edge<S> {
         }
     }
 
-    /// True if there may be more.
-    fn take_news(&self) -> bool {
+    /// Takes all news before anybody is read, so that who has much to say is read no more often
+    /// than the others.
+    fn take_news(&self) {
         let mut have_room = Vec::new();
-        let looked = self.sockets.borrow_mut().look(&mut have_room);
+        let looked = self.sockets.borrow_mut().look_at_all(&mut have_room);
+        if let Err(error) = looked {
+            warn!(%error, "connections' news could not be taken");
+        }
         for key in have_room {
+            self.sockets.borrow_mut().await_room(key.slot, false);
             self.shard.borrow_mut().handle_writable(key);
             self.turn_due.raise();
         }
         self.read_due();
-        looked.unwrap_or_else(|error| {
-            warn!(%error, "connections' news could not be taken");
-            false
-        })
     }
 
-    /// Reads once from each socket that has something.
+    /// Reads once from each socket that has something. What others said before that comes first: a
+    /// client may have been told of it, and speak of it.
     fn read_due(&self) {
+        if self.ends.borrow().has_news() {
+            self.take_messages(self.now());
+        }
         let mut due = std::mem::take(&mut self.sockets.borrow_mut().due);
         for slot in due.drain(..) {
             self.read(slot);
@@ -332,7 +350,7 @@ impl<S: Protocol> Edge<S> {
     pub(super) fn carry_out_one(&self, command: Command) {
         let mut sockets = self.sockets.borrow_mut();
         match command {
-            Command::AwaitWritable(key) => sockets.await_room(key.slot),
+            Command::AwaitWritable(key) => sockets.await_room(key.slot, true),
             Command::Resume(slot) => {
                 sockets.set_paused(slot, false);
                 if !sockets.due.is_empty() {

@@ -15,9 +15,6 @@ use crate::shard::message::{Message, ShardIndex};
 /// A turn takes no more in than this before it flushes, bytes.
 pub const TURN_BYTES_MAX: usize = 4 << 20;
 
-/// Entries taken from one shard's ring before the next one's turn.
-const RING_BATCH: usize = 1024;
-
 /// One part of a turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Part {
@@ -40,7 +37,7 @@ pub struct Ends {
     senders: Vec<Option<Sender<Message>>>,
     /// From the other shards, and behind them from the Redis thread if there is one.
     receivers: Vec<Receiver<Message>>,
-    /// How much each of them held when it was looked at.
+    /// How much is left of what each of them held when all were looked at.
     held: Vec<usize>,
 }
 
@@ -76,23 +73,24 @@ impl Ends {
 
     /// Hands on what others say, while `each` goes on. True if there was anything.
     ///
-    /// The last ring, that of the Redis thread, is looked at last and emptied first. It gives a
-    /// home an event and then the publisher's shard the answer, and what follows from the answer,
-    /// as a subscription that is to be shown that event, comes to the home over a shard's ring.
+    /// All rings are looked at, then emptied as far, over as many calls as it takes, before they
+    /// are looked at again: so none waits for another that never ends. The last, that of the Redis
+    /// thread, is looked at last and emptied first. It gives a home an event and then the
+    /// publisher's shard the answer, and what follows from the answer, as a subscription that is to
+    /// be shown that event, comes to the home over a shard's ring.
     pub fn take_while(&mut self, mut each: impl FnMut(Message) -> bool) -> bool {
+        if self.held.iter().all(|&held| held == 0) {
+            self.held.clear();
+            let held = self.receivers.iter().map(Receiver::available);
+            self.held.extend(held);
+        }
         let (mut took, mut goes_on) = (false, true);
-        self.held.clear();
-        let held = self.receivers.iter().map(Receiver::available);
-        self.held.extend(held);
-        let mut batch = usize::MAX;
-        for (receiver, &held) in self.receivers.iter_mut().zip(&self.held).rev() {
-            let mut left = batch.min(held);
-            batch = RING_BATCH;
-            while goes_on && left > 0 {
+        for (receiver, held) in self.receivers.iter_mut().zip(&mut self.held).rev() {
+            while goes_on && *held > 0 {
                 let Some(message) = receiver.pop() else { break };
                 goes_on = each(message);
                 took = true;
-                left -= 1;
+                *held -= 1;
             }
             receiver.drained();
         }
@@ -172,19 +170,25 @@ mod tests {
                 generation: 0,
             })
         };
-        let (home, count) = (ShardIndex(1), 2000); // more than one batch
+        let (home, count) = (ShardIndex(1), 2000);
         for number in 0..count {
             ends[2].push(home, said(number));
         }
         ends[0].push(home, said(count));
-        let mut heard = Vec::new();
-        ends[1].take_while(|message| {
+        let (mut heard, mut calls) = (Vec::new(), 0);
+        while ends[1].take_while(|message| {
             let Message::Published(key) = message else {
                 panic!("{message:?}");
             };
             heard.push(key.slot.0);
-            true
-        });
-        assert_eq!(heard, (0..=count).collect::<Vec<_>>());
+            heard.len() % 500 != 0
+        }) {
+            // What the last says meanwhile has its turn behind what was there.
+            if calls < 3 {
+                calls += 1;
+                ends[2].push(home, said(count + calls));
+            }
+        }
+        assert_eq!(heard, (0..=count + 3).collect::<Vec<_>>());
     }
 }
