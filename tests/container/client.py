@@ -79,7 +79,8 @@ def listening(port=PORT):
     while time.monotonic() < until:
         try:
             return socket.create_connection((HOST, port), WAIT_S).close()
-        except ConnectionRefusedError:
+        # A reset is by the listener of one that was killed, which its io_uring holds for a moment.
+        except (ConnectionRefusedError, ConnectionResetError):
             pass
     raise TimeoutError(f"nobody listens on port {port}")
 
