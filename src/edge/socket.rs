@@ -206,7 +206,11 @@ impl Sockets {
     }
 
     /// Reads from it once.
-    fn read(&mut self, slot: Slot, buffer: &mut [u8]) -> Option<(SessionKey, io::Result<usize>)> {
+    fn read(
+        &mut self,
+        slot: Slot,
+        buffer: &mut [u8],
+    ) -> Option<(SessionKey, rustix::io::Result<usize>)> {
         let socket = self.get_mut(slot)?;
         socket.is_due = false;
         if socket.is_paused {
@@ -222,11 +226,7 @@ impl Sockets {
         if !is_more {
             socket.input = Input::Nothing;
         }
-        let key = socket.key;
-        Some((
-            key,
-            received.map(|(taken, _)| taken).map_err(io::Error::from),
-        ))
+        Some((socket.key, received.map(|(taken, _)| taken)))
     }
 }
 
@@ -308,7 +308,7 @@ impl<S: Protocol> Edge<S> {
         let mut scratch = self.scratch.borrow_mut();
         let read = self.sockets.borrow_mut().read(slot, &mut scratch);
         match read {
-            None => {}
+            None | Some((_, Err(Errno::AGAIN | Errno::INTR))) => {}
             Some((key, Ok(0))) => {
                 // The shard closes the slot once the last answer is written.
                 self.sockets.borrow_mut().set_paused(slot, true);
@@ -320,7 +320,6 @@ impl<S: Protocol> Edge<S> {
             Some((key, Ok(length))) => {
                 self.handle_bytes(key, scratch.get_mut(..length).unwrap_or_default());
             }
-            Some((_, Err(error))) if is_passing(&error) => {}
             Some((key, Err(_))) => self.handle_lost(key),
         }
     }
@@ -380,11 +379,4 @@ impl<S: Protocol> Edge<S> {
             self.files.close();
         }
     }
-}
-
-fn is_passing(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
-    )
 }

@@ -41,7 +41,7 @@ start_server() {
   for _ in $(seq 100); do
     kill -0 "$server" 2>/dev/null || { echo "echo server ended:" >&2; cat "$log" >&2; return 1; }
     # It listens before it has said so.
-    if grep -Eiq '^echo on .* driver' "$log"; then
+    if (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null && grep -Eiq '^echo on .* driver' "$log"; then
       case $driver in uring) wanted='io_?uring' ;; *) wanted=epoll ;; esac
       grep -Eiq "driver[: =]+$wanted" "$log" && return 0
       echo "asked for the $driver driver, but the echo server says:" >&2
@@ -50,7 +50,7 @@ start_server() {
     fi
     sleep 0.1
   done
-  echo "the echo server does not say that it listens on port $port" >&2
+  echo "the echo server does not answer on port $port" >&2
   return 1
 }
 
